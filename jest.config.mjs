@@ -1,0 +1,64 @@
+/**
+ * One project per tier of tests. `npm test -- <tier>` runs them through test/tools/run-tests.ts; for one file:
+ * `NODE_OPTIONS=--experimental-vm-modules npx jest --selectProjects unit workflows/contract/states.spec.ts`
+ */
+
+/** The same language that tsc compiles: legacy decorators with metadata for Nest, imports left as they are written. */
+const swc = {
+  sourceMaps: 'inline',
+  jsc: {
+    target: 'es2022',
+    parser: { syntax: 'typescript', decorators: true },
+    transform: {
+      legacyDecorator: true,
+      decoratorMetadata: true,
+      useDefineForClassFields: true,
+      verbatimModuleSyntax: true,
+    },
+    keepClassNames: true,
+  },
+};
+
+/**
+ * @param {string} displayName the tier's name
+ * @param {string[]} testMatch globs below the root
+ * @param {import('jest').Config} extra
+ * @returns {import('jest').Config}
+ */
+function tier(displayName, testMatch, extra = {}) {
+  return {
+    displayName,
+    testMatch: testMatch.map((glob) => `<rootDir>/${glob}`),
+    testEnvironment: 'node',
+    // Planted violations are not tests, and a build must not be run instead of the sources.
+    testPathIgnorePatterns: ['/node_modules/', '<rootDir>/dist/', '/fixtures/'],
+    modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/test/rules/fixtures/'],
+    extensionsToTreatAsEsm: ['.ts'],
+    transform: { '^.+\\.ts$': ['@swc/jest', swc] },
+    moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },
+    // Nest's decorators need the metadata API before the first class is read.
+    setupFiles: ['reflect-metadata'],
+    ...extra,
+  };
+}
+
+/** @type {import('jest').Config} */
+const config = {
+  testTimeout: 30_000,
+  projects: [
+    tier('unit', [
+      '{api,workflows,activities,host-worker,proto,migrations,cli,bench,test/support,test/tools}/**/*.spec.ts',
+    ]),
+    tier('rules', ['test/rules/**/*.spec.ts']),
+    tier('compose', ['test/compose/**/*{.,-}spec.ts']),
+    tier('db', ['test/db/**/*{.,-}spec.ts']),
+    tier('workflow', ['test/workflow/**/*{.,-}spec.ts'], {
+      globalSetup: '<rootDir>/test/support/workflow-tier-setup.mjs',
+      globalTeardown: '<rootDir>/test/support/workflow-tier-teardown.mjs',
+    }),
+    tier('conformance', ['test/{conformance,support}/**/*.host-spec.ts']),
+    tier('e2e', ['test/e2e/**/*.e2e-spec.ts']),
+  ],
+};
+
+export default config;

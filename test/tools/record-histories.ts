@@ -1,0 +1,144 @@
+/**
+ * Records one history per workflow and path into test/workflow/histories, which the
+ * replay test holds against today's code: `npm run histories:record`. Do it when a
+ * path is added; a history that does not replay any more means that operations which
+ * are under way during an upgrade would get stuck.
+ */
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
+import { DomainError } from '../../workflows/contract/errors.js';
+import { buildWorkflowId, ttlWorkflowId } from '../../workflows/contract/ids.js';
+import { BUILD_WORKFLOW, type TemplateBuildInput } from '../../workflows/contract/operations.js';
+import type { FakeHost } from '../support/fake-host-ports.js';
+import { startSharedTemporal, stopSharedTemporal } from '../support/temporal.js';
+import { newId, TIMING, WorkflowRig, type Handle } from '../support/workflow-rig.js';
+
+const FOLDER = fileURLToPath(new URL('../workflow/histories/', import.meta.url));
+const FATAL = new DomainError('unsupported', 'planted');
+
+type Path = (rig: WorkflowRig, host: FakeHost & { id: string }) => Promise<Handle>;
+
+const PATHS: Record<string, Path> = {
+  'create-ok': (rig) => rig.create(newId(), { timeoutSeconds: 600 }),
+  'create-compensated': (rig, host) => {
+    host.faults.fail('guest.init', FATAL);
+    return rig.create(newId());
+  },
+  'create-cancelled': async (rig, host) => {
+    const block = host.faults.block('hypervisor.start');
+    const handle = await rig.create(newId());
+    await block.reached;
+    await handle.cancel();
+    await handle.result().catch(() => undefined);
+    block.release();
+    return handle;
+  },
+  'create-destroyed': async (rig, host) => {
+    const id = newId();
+    const block = host.faults.block('hypervisor.start');
+    const create = await rig.create(id);
+    await block.reached;
+    const destroy = await rig.destroy(id);
+    await destroy.result();
+    block.release();
+    return create;
+  },
+  'create-host-away': async (rig) => {
+    const away = await rig.addHost({ served: false });
+    rig.control.hosts.unshift(rig.control.hosts.pop() ?? away.id);
+    const handle = await rig.create(newId());
+    await handle.result();
+    rig.control.hosts.shift();
+    return handle;
+  },
+  'pause-ok': async (rig, host) => rig.begin('pause', await rig.runningSandbox(host)),
+  'pause-compensated': async (rig, host) => {
+    const id = await rig.runningSandbox(host);
+    host.faults.fail('hypervisor.save', FATAL);
+    return rig.begin('pause', id);
+  },
+  'pause-forward': async (rig, host) => {
+    const id = await rig.runningSandbox(host);
+    host.faults.fail('disk.detach', FATAL);
+    return rig.begin('pause', id);
+  },
+  'pause-destroyed': async (rig, host) => {
+    const id = await rig.runningSandbox(host);
+    const block = host.faults.block('disk.detach');
+    const pause = await rig.begin('pause', id);
+    await block.reached;
+    const destroy = await rig.destroy(id);
+    await destroy.result();
+    block.release();
+    return pause;
+  },
+  'resume-ok': async (rig, host) => rig.begin('resume', await rig.pausedSandbox(host)),
+  'resume-compensated': async (rig, host) => {
+    const id = await rig.pausedSandbox(host);
+    host.faults.fail('hypervisor.start', FATAL);
+    return rig.begin('resume', id);
+  },
+  'destroy-ok': async (rig, host) => rig.destroy(await rig.pausedSandbox(host)),
+  'ttl-retried': async (rig) => {
+    const id = newId();
+    rig.control.expiries.push({ done: false, message: 'planted' });
+    await (await rig.create(id, { timeoutSeconds: 1 })).result();
+    return rig.client.workflow.getHandle(ttlWorkflowId(id));
+  },
+  'build-ok': (rig) => build(rig, ['true', 'echo done']),
+  'build-failed': (rig, host) => {
+    host.commandResults.set('false', { exitCode: 1, output: '' });
+    return build(rig, ['false']);
+  },
+};
+
+function build(rig: WorkflowRig, setup: string[]): Promise<Handle> {
+  const buildId = newId();
+  const input: TemplateBuildInput = {
+    buildId,
+    templateId: 'template',
+    teamId: 'team',
+    vcpus: 1,
+    memoryMb: 256,
+    image: 'minimal',
+    setup,
+    timing: TIMING,
+  };
+  return rig.client.workflow.start(BUILD_WORKFLOW, {
+    workflowId: buildWorkflowId(buildId),
+    taskQueue: rig.queue,
+    args: [input],
+  });
+}
+
+/** Stack traces and identities tell of the recording machine only. */
+function withoutMachine(json: string): string {
+  const keep = (key: string, value: unknown): unknown => {
+    if (key === 'stackTrace') return '';
+    return key === 'identity' ? 'recorder' : value;
+  };
+  return JSON.stringify(JSON.parse(json, keep), null, 1);
+}
+
+await startSharedTemporal();
+const rig = await WorkflowRig.open();
+try {
+  const host = await rig.addHost();
+  await rm(FOLDER, { recursive: true, force: true });
+  await mkdir(FOLDER, { recursive: true });
+  for (const [name, path] of Object.entries(PATHS)) {
+    host.faults.clear();
+    const handle = await path(rig, host);
+    await handle.result().catch(() => undefined);
+    const { runId } = await handle.describe();
+    // A run that made way is the one before the destroy that `describe` finds.
+    const recorded = handle.firstExecutionRunId ?? runId;
+    const history = await rig.client.workflow.getHandle(handle.workflowId, recorded).fetchHistory();
+    await writeFile(`${FOLDER}${name}.json`, `${withoutMachine(historyToJSON(history))}\n`);
+    process.stdout.write(`${name}: ${history.events?.length ?? 0} events\n`);
+  }
+} finally {
+  await rig.close();
+  await stopSharedTemporal();
+}
