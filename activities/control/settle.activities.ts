@@ -1,0 +1,105 @@
+import { DomainError, ERRORS, type Failure } from '../../workflows/contract/errors.js';
+import { canMove } from '../../workflows/contract/states.js';
+import { lockOwned } from './claim.activities.js';
+import type { ControlActivities, SettleInput } from './contract.js';
+import type { ControlStore, ControlTransaction, OperationRecord, SandboxFailure, SandboxRecord } from './ports.js';
+
+type SettleActivities = Pick<ControlActivities, 'recordGeneration' | 'settle'>;
+
+export function createSettleActivities(store: ControlStore, now: () => Date): SettleActivities {
+  return {
+    recordGeneration: (input) => store.transaction((tx) => recordGeneration(tx, input)),
+    settle: (input) => store.transaction((tx) => settle(tx, input, now())),
+  };
+}
+
+async function recordGeneration(
+  tx: ControlTransaction,
+  { sandboxId, epoch, snapshot }: Parameters<ControlActivities['recordGeneration']>[0],
+): Promise<void> {
+  const sandbox = await lockOwned(tx, sandboxId, epoch);
+  const operation = await tx.findOpenOperation(sandboxId);
+  if (!operation) {
+    throw new DomainError('stale_operation', `the operation of sandbox ${sandboxId} with epoch ${epoch} is closed`);
+  }
+  if (sandbox.generation === snapshot.generation) return;
+  await tx.updateSandbox(sandboxId, { generation: snapshot.generation });
+  await tx.appendEvent({
+    sandboxId,
+    teamId: sandbox.teamId,
+    type: 'snapshot.recorded',
+    operationId: operation.id,
+    data: { generation: snapshot.generation, memory_bytes: snapshot.memoryBytes, frozen_ms: snapshot.frozenMs },
+  });
+}
+
+async function settle(tx: ControlTransaction, input: SettleInput, now: Date): Promise<void> {
+  const { sandboxId, opId, epoch } = input;
+  const sandbox = await lockOwned(tx, sandboxId, epoch);
+  const operation = await tx.findOperation(opId);
+  if (!operation || operation.sandboxId !== sandboxId || operation.epoch !== epoch) {
+    throw new DomainError('stale_operation', `operation ${opId} does not own sandbox ${sandboxId} with epoch ${epoch}`);
+  }
+  if (operation.state !== 'running') {
+    // The answer to the first attempt was lost.
+    if (operation.state === input.operation && sandbox.state === input.sandbox) return;
+    throw new DomainError('stale_operation', `operation ${opId} is closed already: ${operation.state}`);
+  }
+  if (sandbox.state !== input.sandbox && !canMove(sandbox.state, input.sandbox)) {
+    throw new DomainError(
+      'state_conflict',
+      `operation ${opId} cannot take sandbox ${sandboxId} from ${sandbox.state} to ${input.sandbox}`,
+      { state: sandbox.state },
+    );
+  }
+  await tx.updateSandbox(sandboxId, settledRow(sandbox, operation, input, now));
+  const failure = input.failure ?? null;
+  await tx.closeOperation(opId, { state: input.operation, step: failure?.step ?? null, failure, finishedAt: now });
+  if (input.sandbox === 'stopped') await tx.deleteSecrets(sandboxId);
+  await tx.appendEvent({
+    sandboxId,
+    teamId: sandbox.teamId,
+    type: `${operation.kind}.${input.operation}`,
+    operationId: opId,
+    data: { state: input.sandbox, ...(failure ? { failure } : {}) },
+  });
+}
+
+function settledRow(
+  sandbox: SandboxRecord,
+  operation: OperationRecord,
+  { sandbox: state, operation: outcome, failure }: SettleInput,
+  now: Date,
+): Partial<SandboxRecord> {
+  const begins = state === 'running' && operation.kind !== 'pause';
+  return {
+    state,
+    // Cancelled means that somebody wanted it so: nothing is wrong with the sandbox.
+    failure: failure && outcome === 'failed' ? asSandboxFailure(operation.id, failure, now) : keptFailure(sandbox, outcome),
+    ...(begins ? { startedAt: now, pausedAt: null } : {}),
+    ...(state === 'paused' && operation.kind === 'pause' ? { pausedAt: now } : {}),
+    ...(state === 'stopped' ? { stoppedAt: now } : {}),
+    expiresAt: deadlineAfter(sandbox, state, begins, now),
+  };
+}
+
+/** What went wrong before stays on the sandbox until an operation has succeeded. */
+function keptFailure(sandbox: SandboxRecord, outcome: SettleInput['operation']): SandboxFailure | null {
+  return outcome === 'succeeded' ? null : sandbox.failure;
+}
+
+/**
+ * A sandbox that begins to run has its whole timeout. One that runs on because it could
+ * not be paused keeps the deadline it had: a failed pause is no activity, and the keeper
+ * of the timeout has told when it tries again.
+ */
+function deadlineAfter(sandbox: SandboxRecord, state: string, begins: boolean, now: Date): Date | null {
+  if (state !== 'running' || sandbox.timeoutSeconds === 0) return null;
+  if (!begins && sandbox.expiresAt) return sandbox.expiresAt;
+  return new Date(now.getTime() + sandbox.timeoutSeconds * 1000);
+}
+
+export function asSandboxFailure(operationId: string, failure: Failure, at: Date): SandboxFailure {
+  const { step, code, message } = failure;
+  return { operationId, step, code, message, suggestion: ERRORS[code].suggestion, at: at.toISOString() };
+}

@@ -1,0 +1,57 @@
+import { upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
+import type { Placement } from '../activities/control/contract.js';
+import { control } from './control-steps.js';
+import type { CreateSandboxInput } from './contract/operations.js';
+import { HOST_ID, STAGE } from './contract/search-attributes.js';
+import { isHostAway } from './failure.js';
+import { operation, type Operation } from './operation.js';
+import { together } from './together.js';
+
+/** Gives the caller a running microVM on some host, or leaves nothing. */
+export async function CreateSandbox(input: CreateSandboxInput): Promise<void> {
+  await operation('create', input, async (op) => {
+    const { runId } = workflowInfo();
+    let placement = await op.claim(() => control.claimAndPlace({ ...input, runId }));
+    const notHosts: string[] = [];
+    for (let placed = false; !placed;) {
+      try {
+        await buildOn(op, input, placement);
+        placed = true;
+      } catch (err) {
+        if (!isHostAway(err)) throw err;
+        // An undo would wait on the same dead queue. What the host began it sweeps
+        // itself when it returns and is told that the sandbox is not its own.
+        op.undo.clear();
+        notHosts.push(placement.hostId);
+        placement = await control.placeElsewhere({ sandboxId: input.sandboxId, epoch: op.epoch, notHosts });
+      }
+    }
+    await op.forward(async () => {
+      await op.succeed();
+      if (input.spec.timeoutSeconds > 0) await control.armTtl({ sandboxId: input.sandboxId });
+    });
+  });
+}
+
+async function buildOn(op: Operation, { spec }: CreateSandboxInput, placement: Placement): Promise<void> {
+  const host = op.host(placement.hostId);
+  upsertSearchAttributes([
+    { key: HOST_ID, value: placement.hostId },
+    { key: STAGE, value: 'build' },
+  ]);
+
+  op.undo.push('network', () => host.undo('releaseNetwork', {}));
+  op.undo.push('disk', () => host.undo('detachDisk', { outcome: 'delete' }));
+  op.stage('network and disk');
+  await together(
+    () => host.step('setUpNetwork', { egress: spec.egress }),
+    () => host.step('attachDisk', { source: placement.disk }),
+  );
+
+  op.undo.push('vm', () => host.undo('killVm', {}));
+  op.stage('vm');
+  await host.step('startVm', { vcpus: spec.vcpus, memoryMb: spec.memoryMb, boot: placement.boot });
+
+  op.stage('guest');
+  await host.step('initGuest', { last: true });
+}

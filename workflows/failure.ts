@@ -1,0 +1,53 @@
+import {
+  ActivityFailure,
+  ApplicationFailure,
+  CancelledFailure,
+  TimeoutFailure,
+  isCancellation,
+} from '@temporalio/workflow';
+import { TimeoutType } from '@temporalio/common';
+import { isErrorCode, type Failure } from './contract/errors.js';
+
+/** What an error means to people and programs: the step it came from, a code of the table, a sentence. */
+export function describeFailure(err: unknown, stage = 'workflow'): Failure {
+  const step = err instanceof ActivityFailure ? err.activityType : stage;
+  const cause = err instanceof ActivityFailure ? (err.cause ?? err) : err;
+  if (cause instanceof ApplicationFailure) {
+    return { step, code: isErrorCode(cause.type) ? cause.type : 'internal_error', message: cause.message };
+  }
+  if (cause instanceof TimeoutFailure) return { step, ...describeTimeout(step, cause) };
+  if (isCancellation(err) || cause instanceof CancelledFailure) {
+    return { step, code: 'state_conflict', message: 'cancelled before it was done' };
+  }
+  return { step, code: 'internal_error', message: cause instanceof Error ? cause.message : String(cause) };
+}
+
+function describeTimeout(step: string, timeout: TimeoutFailure): Pick<Failure, 'code' | 'message'> {
+  if (timeout.timeoutType === TimeoutType.SCHEDULE_TO_START) {
+    return { code: 'host_unavailable', message: `no worker of the host took the step ${step} in time: it is down or cut off` };
+  }
+  const last = timeout.cause instanceof Error ? `; its last failure: ${timeout.cause.message}` : '';
+  return {
+    code: timeout.timeoutType === TimeoutType.HEARTBEAT ? 'host_unavailable' : 'timeout',
+    message: `${step} did not end in time (${timeout.timeoutType ?? 'timeout'})${last}`,
+  };
+}
+
+/** Nobody served the host's queue: the step never began, and an undo there would wait as long. */
+export function isHostAway(err: unknown): boolean {
+  return (
+    err instanceof ActivityFailure &&
+    err.cause instanceof TimeoutFailure &&
+    err.cause.timeoutType === TimeoutType.SCHEDULE_TO_START
+  );
+}
+
+/** As the run's own failure, which Temporal must not retry and whose type is the code. */
+export function toWorkflowFailure(failure: Failure): ApplicationFailure {
+  return ApplicationFailure.create({
+    type: failure.code,
+    message: `${failure.step}: ${failure.message}`,
+    nonRetryable: true,
+    details: [failure],
+  });
+}
