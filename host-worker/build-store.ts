@@ -1,0 +1,116 @@
+import { access, chmod, mkdir, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import type { BuildArtefact } from '../activities/host/contract.js';
+import type { BuildStore, DiskBase } from '../activities/host/ports.js';
+import { DomainError } from '../workflows/contract/errors.js';
+import { diskFullOr, renameDurably, syncPath, writeDurably } from './durable-file.js';
+import { checkedId, namesIn } from './sandbox-folder.js';
+import {
+  type MemoryFacts,
+  type MemoryOrigin,
+  MemoryVerifier,
+  corrupt,
+  memoryFacts,
+  readManifest,
+} from './saved-memory.js';
+
+const VERSION = 1;
+const PARTIAL = '.partial';
+
+interface Manifest {
+  version: typeof VERSION;
+  artefact: BuildArtefact;
+  disk: { file: string; format: DiskBase['format'] };
+  memory: MemoryFacts;
+}
+
+/**
+ * `<dataDir>/templates/<buildId>/{memory,disk,manifest.json}`. Unlike a snapshot, an
+ * unfinished one is kept for the retry: the build's disk is moved into it, and when the
+ * worker dies after that, this is the only place where it still is.
+ */
+export class FileBuildStore implements BuildStore {
+  readonly #root: string;
+  readonly #verifier: MemoryVerifier;
+
+  constructor(private readonly options: { dataDir: string; hypervisor: MemoryOrigin }) {
+    this.#root = join(options.dataDir, 'templates');
+    this.#verifier = new MemoryVerifier(options.hypervisor);
+  }
+
+  async save(
+    buildId: string,
+    write: (paths: {
+      memoryFile: string;
+      diskFile: string;
+    }) => Promise<BuildArtefact & { disk: DiskBase; sha256: string }>,
+    signal?: AbortSignal,
+  ): Promise<BuildArtefact> {
+    const final = this.#directory(buildId);
+    const existing = await readManifest<Manifest>(join(final, 'manifest.json'), VERSION);
+    if (existing !== undefined) return existing.artefact;
+    const partial = `${final}${PARTIAL}`;
+    try {
+      signal?.throwIfAborted();
+      // Others may enter but not list: the VMM's user opens the disk below, as the base of its own.
+      await mkdir(partial, { recursive: true, mode: 0o711 });
+      for (const path of [dirname(partial), dirname(this.#root)]) await syncPath(path);
+      const { disk, sha256, ...artefact } = await write({
+        memoryFile: join(partial, 'memory'),
+        diskFile: join(partial, 'disk'),
+      });
+      signal?.throwIfAborted();
+      const manifest = await this.#manifest(partial, artefact, disk, sha256);
+      await writeDurably(join(partial, 'manifest.json'), JSON.stringify(manifest));
+      await renameDurably(partial, final);
+      return artefact;
+    } catch (err) {
+      throw diskFullOr(err, `publishing build ${buildId}`);
+    }
+  }
+
+  async find(buildId: string): Promise<{ disk: DiskBase; memoryFile: string; artefact: BuildArtefact }> {
+    const directory = this.#directory(buildId);
+    const manifest = await readManifest<Manifest>(join(directory, 'manifest.json'), VERSION);
+    if (manifest === undefined) {
+      throw new DomainError('not_found', `build ${buildId} is not on this host: there is no ${directory}`);
+    }
+    const memoryFile = join(directory, 'memory');
+    await this.#verifier.require(memoryFile, manifest.memory);
+    const disk = { path: join(directory, manifest.disk.file), format: manifest.disk.format };
+    await requireDisk(disk.path);
+    return { disk, memoryFile, artefact: manifest.artefact };
+  }
+
+  async delete(buildId: string): Promise<void> {
+    const final = this.#directory(buildId);
+    for (const path of [final, `${final}${PARTIAL}`]) await rm(path, { recursive: true, force: true });
+  }
+
+  /** Builds that are published or were begun. */
+  async list(): Promise<string[]> {
+    const names = await namesIn(this.#root);
+    return [...new Set(names.map((name) => (name.endsWith(PARTIAL) ? name.slice(0, -PARTIAL.length) : name)))];
+  }
+
+  async #manifest(partial: string, artefact: BuildArtefact, disk: DiskBase, sha256: string): Promise<Manifest> {
+    if (dirname(disk.path) !== partial) throw new Error(`the disk of a build must be in ${partial}, not ${disk.path}`);
+    await requireDisk(disk.path);
+    const memory = await memoryFacts({ bytes: artefact.memoryBytes, sha256 }, this.options.hypervisor);
+    await this.#verifier.require(join(partial, 'memory'), memory);
+    await chmod(join(partial, 'memory'), 0o400);
+    return { version: VERSION, artefact, disk: { file: basename(disk.path), format: disk.format }, memory };
+  }
+
+  #directory(buildId: string): string {
+    return join(this.#root, checkedId(buildId));
+  }
+}
+
+async function requireDisk(path: string): Promise<void> {
+  try {
+    await access(path);
+  } catch (cause) {
+    throw corrupt(path, 'the disk that belongs to this saved memory is missing', cause);
+  }
+}

@@ -1,0 +1,133 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { DomainError, ERRORS } from '../../workflows/contract/errors.js';
+import type { ConnectionRegistry } from './connection-registry.js';
+import { carryRequest, carryUpgrade } from './guest-passage.js';
+import { type DataPlaneRoute, parseRoute } from './guest-route.js';
+
+/** Longer than clients keep idle connections, so that it is they who close them. */
+const KEEP_ALIVE_MS = 75_000;
+
+interface DataPlaneLog {
+  error(fields: object, message: string): void;
+}
+
+export interface DataPlaneOptions {
+  token: string;
+  connections: ConnectionRegistry;
+  consoleLog(sandboxId: string, maxBytes: number): Promise<string>;
+  log: DataPlaneLog;
+}
+
+/**
+ * Bytes from the API into guests and back. It never looks at them: requests,
+ * answers and upgraded connections are streamed as they come.
+ */
+export class DataPlaneServer {
+  readonly #server: Server;
+
+  constructor(private readonly options: DataPlaneOptions) {
+    this.#server = createServer((req, res) => void this.#serve(req, res));
+    this.#server.on('upgrade', (req, socket, head) => void this.#serveUpgrade(req, socket, head));
+    // An upload or a stream may take as long as it likes; heads may not.
+    this.#server.requestTimeout = 0;
+    this.#server.keepAliveTimeout = KEEP_ALIVE_MS;
+  }
+
+  /** Resolves with the URL at which it answers. */
+  async listen(host: string, port: number): Promise<string> {
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen(port, host, () => {
+        this.#server.off('error', reject);
+        resolve();
+      });
+    });
+    const { address, port: bound, family } = this.#server.address() as AddressInfo;
+    return `http://${family === 'IPv6' ? `[${address}]` : address}:${bound}`;
+  }
+
+  /** Resets what is carried: guests go on, and clients come again. */
+  async close(): Promise<void> {
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    this.options.connections.closeAll();
+    this.#server.closeAllConnections();
+    await closed;
+  }
+
+  async #serve(req: IncomingMessage, res: ServerResponse): Promise<void> {
+    try {
+      const route = this.#admit(req);
+      switch (route.kind) {
+        case 'health':
+          return sendJson(res, 200, { status: 'ok' });
+        case 'console': {
+          const text = await this.options.consoleLog(route.sandboxId, route.maxBytes);
+          res.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' }).end(text);
+          return;
+        }
+        case 'guest':
+          return await carryRequest(await this.options.connections.door(route.sandboxId), route, req, res);
+      }
+    } catch (err) {
+      const { status, body } = this.#failure(err);
+      if (res.headersSent || res.destroyed) res.destroy();
+      else sendJson(res, status, body, req);
+    }
+  }
+
+  async #serveUpgrade(req: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    try {
+      const route = this.#admit(req);
+      if (route.kind !== 'guest')
+        throw new DomainError('invalid_request', 'only connections into guests can be upgraded');
+      await carryUpgrade(await this.options.connections.door(route.sandboxId), route, req, socket, head);
+    } catch (err) {
+      const { status, body } = this.#failure(err);
+      const text = JSON.stringify(body);
+      const lines = [
+        `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`,
+        'Content-Type: application/json',
+        'Connection: close',
+      ];
+      socket.end(`${[...lines, `Content-Length: ${Buffer.byteLength(text)}`].join('\r\n')}\r\n\r\n${text}`);
+    }
+  }
+
+  #admit(req: IncomingMessage): Exclude<DataPlaneRoute, { kind: 'unknown' | 'internal' }> {
+    const route = parseRoute(req.url ?? '');
+    if (route.kind === 'health') return route;
+    const given = /^Bearer (.+)$/.exec(req.headers.authorization ?? '')?.[1] ?? '';
+    if (!sameSecret(given, this.options.token)) {
+      throw new DomainError('unauthorized', "the data plane needs this host's token: Authorization: Bearer …");
+    }
+    if (route.kind === 'unknown' || (route.kind === 'console' && req.method !== 'GET')) {
+      throw new DomainError('not_found', `no such path: ${req.method} ${req.url}`);
+    }
+    if (route.kind === 'internal') throw new DomainError('not_found', 'this path of the agent is only for its host');
+    return route;
+  }
+
+  #failure(err: unknown): { status: number; body: object } {
+    if (!(err instanceof DomainError)) this.options.log.error({ err }, 'data plane: request failed unexpectedly');
+    const { code, message, details } =
+      err instanceof DomainError
+        ? err
+        : { code: 'internal_error' as const, message: 'the host worker failed; see its log', details: {} };
+    return { status: ERRORS[code].http, body: { error: { code, message, details } } };
+  }
+}
+
+/** Takes the same time whatever was given; hashing makes the lengths equal. */
+function sameSecret(given: string, expected: string): boolean {
+  const digest = (text: string) => createHash('sha256').update(text).digest();
+  return timingSafeEqual(digest(given), digest(expected));
+}
+
+function sendJson(res: ServerResponse, status: number, body: object, req?: IncomingMessage): void {
+  // What is left of a request that was refused is not read; the connection cannot be used again.
+  if (req && !req.complete) res.setHeader('connection', 'close');
+  res.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+}

@@ -1,0 +1,228 @@
+import { createHash } from 'node:crypto';
+import { access, readFile, writeFile } from 'node:fs/promises';
+import type { Network, NetworkAttachment } from '../../../activities/host/ports.js';
+import type { Exec } from '../../exec.js';
+import { KeyedMutex } from '../../keyed-mutex.js';
+import { checkedId } from '../../sandbox-folder.js';
+import { UndoStack } from '../../undo-stack.js';
+import { type AddressSlot, AddressSlots } from './address-slots.js';
+import { lackOr, openTunNode } from './kernel-support.js';
+import { type HostRuleNames, INNER, egressRules, forgetRules, hostRules, namespaceRules } from './rulesets.js';
+
+const FORWARDING = '/proc/sys/net/ipv4/ip_forward';
+/** One for the machine, not for the run directory of one worker: addresses are the machine's. */
+const MACHINE_SLOTS = '/run/torpor/slots';
+
+export interface NetnsOptions {
+  /** Addresses for sandboxes, two each. */
+  cidr: string;
+  /** Tells the sandboxes, interfaces and rules of this host worker from those of others on the machine. */
+  hostTag: string;
+  /** Owner of the taps. */
+  vmUser: string;
+  exec: Exec;
+  /** Where taken addresses are recorded; only tests have reason to change it. */
+  slotsDir?: string;
+  /** Limit of what a guest sends; none when absent. */
+  txMegabitsPerSecond?: number;
+}
+
+/**
+ * Per sandbox a namespace `sbx-<id>`, a veth pair made straight into it and a tap. The
+ * slot file is taken first and freed last: it is how a half-made or half-removed network
+ * is found again after a crash, and it says whether the network was finished.
+ */
+export class NetnsNetwork implements Network {
+  readonly #slots: AddressSlots;
+  readonly #host: HostRuleNames;
+  readonly #locks = new KeyedMutex();
+
+  constructor(private readonly options: NetnsOptions) {
+    this.#slots = new AddressSlots(options.slotsDir ?? MACHINE_SLOTS, options.cidr, options.hostTag);
+    this.#host = {
+      table: `torpor_${options.hostTag.replaceAll(/[^a-zA-Z0-9_]/g, '_')}`,
+      // Interface names have 15 characters: "tp", six of the tag's hash, "n", the slot in base 36.
+      vethPrefix: `tp${createHash('sha256').update(options.hostTag).digest('hex').slice(0, 6)}n`,
+      cidr: options.cidr,
+    };
+  }
+
+  /** Once at start, so that what the machine lacks is known before the first sandbox. */
+  async ensureHostTable(): Promise<void> {
+    await openTunNode();
+    if ((await readFile(FORWARDING, 'utf8')).trim() !== '1') await writeFile(FORWARDING, '1');
+    await this.#nft(hostRules(this.#host));
+  }
+
+  /** When the worker is taken off the machine. With sandboxes left the rules stay: they are what isolates them. */
+  async removeHostTableIfUnused(): Promise<void> {
+    if ((await this.list()).length > 0) return;
+    await this.#nft(`add table inet ${this.#host.table}\ndelete table inet ${this.#host.table}\n`);
+  }
+
+  async ensure(id: string, options: { egress: boolean }, signal?: AbortSignal): Promise<NetworkAttachment> {
+    return this.#locks.runExclusive(checkedId(id), async () => {
+      const slot = await this.#slots.find(id);
+      if (slot === undefined) return this.#make(id, options.egress, signal);
+      if (await this.#isComplete(id, slot)) {
+        await this.#admit(slot, options.egress, signal);
+        return attachmentAt(id, slot);
+      }
+      await this.#takeDown(id, slot);
+      return this.#make(id, options.egress, signal);
+    });
+  }
+
+  async find(id: string): Promise<NetworkAttachment | undefined> {
+    const slot = await this.#slots.find(checkedId(id));
+    return slot !== undefined && (await this.#isComplete(id, slot)) ? attachmentAt(id, slot) : undefined;
+  }
+
+  async remove(id: string): Promise<void> {
+    return this.#locks.runExclusive(checkedId(id), async () => {
+      const slot = await this.#slots.find(id);
+      if (slot !== undefined) await this.#takeDown(id, slot);
+    });
+  }
+
+  list(): Promise<string[]> {
+    return this.#slots.list();
+  }
+
+  async #make(id: string, egress: boolean, signal: AbortSignal | undefined): Promise<NetworkAttachment> {
+    signal?.throwIfAborted();
+    const slot = await this.#slots.take(id);
+    const undo = new UndoStack();
+    undo.push(`network of ${id}`, () => this.#takeDown(id, slot));
+    try {
+      const namespace = namespaceOf(id);
+      await this.#run(['ip', '-batch', '-'], hostSideBatch(namespace, this.#veth(slot), slot), signal);
+      const enter = ['nsenter', `--net=/run/netns/${namespace}`];
+      await allOf([
+        this.#run(['ip', '-n', namespace, '-batch', '-'], insideBatch(slot, this.options.vmUser), signal),
+        this.#run([...enter, 'tee', ...(await switchesInside())], '1\n', signal),
+        this.#run([...enter, 'nft', '-f', '-'], namespaceRules(slot.guestSide), signal),
+        this.#admit(slot, egress, signal),
+      ]);
+      await this.#limitRate(namespace, signal);
+      await this.#slots.setComplete(id, slot, true);
+      return attachmentAt(id, slot);
+    } catch (err) {
+      throw await undo.unwind(err);
+    }
+  }
+
+  /** Takes no signal: half of it helps nobody, and undoing must not be cancelled. */
+  async #takeDown(id: string, slot: AddressSlot): Promise<void> {
+    await this.#slots.setComplete(id, slot, false);
+    const removal = this.#removeDevices(namespaceOf(id), this.#veth(slot));
+    await allOf([removal, this.#nft(forgetRules(this.#host, this.#veth(slot)))]);
+    await this.#slots.release(slot);
+  }
+
+  /**
+   * The veth goes by name: with its namespace alone the kernel would remove it some time
+   * later, and never while a process is left in there.
+   */
+  async #removeDevices(namespace: string, veth: string): Promise<void> {
+    const left = async (): Promise<string[]> => [
+      ...((await exists(`/sys/class/net/${veth}`)) ? [`link del dev ${veth}`] : []),
+      ...((await exists(`/run/netns/${namespace}`)) ? [`netns del ${namespace}`] : []),
+    ];
+    for (const command of await left()) {
+      try {
+        await this.#run(['ip', ...command.split(' ')], '');
+      } catch (err) {
+        // The kernel may have been removing it already.
+        if ((await left()).includes(command)) throw err;
+      }
+    }
+  }
+
+  /** Lets the guest out, or not; with it the host's rules, should somebody have flushed them. */
+  #admit(slot: AddressSlot, egress: boolean, signal?: AbortSignal): Promise<void> {
+    return this.#nft(`${hostRules(this.#host)}${egressRules(this.#host, this.#veth(slot), egress)}`, signal);
+  }
+
+  async #limitRate(namespace: string, signal: AbortSignal | undefined): Promise<void> {
+    const rate = this.options.txMegabitsPerSecond;
+    if (rate === undefined) return;
+    const limit = ['tbf', 'rate', `${rate}mbit`, 'burst', '1mb', 'latency', '50ms'];
+    await this.#run(['tc', '-n', namespace, 'qdisc', 'replace', 'dev', INNER.uplink, 'root', ...limit], '', signal);
+  }
+
+  async #isComplete(id: string, slot: AddressSlot): Promise<boolean> {
+    return (
+      (await this.#slots.isComplete(slot)) &&
+      (await exists(`/run/netns/${namespaceOf(id)}`)) &&
+      (await exists(`/sys/class/net/${this.#veth(slot)}`))
+    );
+  }
+
+  #veth(slot: AddressSlot): string {
+    return `${this.#host.vethPrefix}${slot.index.toString(36)}`;
+  }
+
+  #nft(rules: string, signal?: AbortSignal): Promise<void> {
+    return this.#run(['nft', '-f', '-'], rules, signal);
+  }
+
+  async #run(argv: string[], input: string, signal?: AbortSignal): Promise<void> {
+    try {
+      await this.options.exec.run(argv, { input, signal });
+    } catch (err) {
+      throw lackOr(err);
+    }
+  }
+}
+
+function attachmentAt(id: string, slot: AddressSlot): NetworkAttachment {
+  return { namespace: namespaceOf(id), tap: INNER.tap, mac: INNER.mac, hostAddress: slot.guestSide };
+}
+
+function namespaceOf(id: string): string {
+  return `sbx-${id}`;
+}
+
+function hostSideBatch(namespace: string, veth: string, slot: AddressSlot): string {
+  return `
+netns add ${namespace}
+link add ${veth} type veth peer name ${INNER.uplink} netns ${namespace}
+addr add ${slot.hostSide}/31 dev ${veth}
+link set dev ${veth} up
+`;
+}
+
+/** The guest's hardware address is told rather than asked for: a question lost while it starts is only repeated after a second. */
+function insideBatch(slot: AddressSlot, vmUser: string): string {
+  return `
+link set dev lo up
+addr add ${slot.guestSide}/31 dev ${INNER.uplink}
+link set dev ${INNER.uplink} up
+route add default via ${slot.hostSide}
+tuntap add dev ${INNER.tap} mode tap user ${vmUser}
+link set dev ${INNER.tap} address ${INNER.gatewayMac} txqueuelen 5000
+addr add ${INNER.gateway}/${INNER.prefix} dev ${INNER.tap}
+link set dev ${INNER.tap} up
+neigh add ${INNER.guest} lladdr ${INNER.mac} dev ${INNER.tap} nud permanent
+`;
+}
+
+/** Forwarding on and IPv6 off; where the machine has no IPv6 there is nothing to turn off. */
+async function switchesInside(): Promise<string[]> {
+  const ipv6 = '/proc/sys/net/ipv6/conf';
+  const off = (await exists(ipv6)) ? [`${ipv6}/all/disable_ipv6`, `${ipv6}/default/disable_ipv6`] : [];
+  return [FORWARDING, ...off];
+}
+
+/** Waits for all even if one fails: an undo must not race what is still being made. */
+async function allOf(work: Promise<unknown>[]): Promise<void> {
+  for (const result of await Promise.allSettled(work)) if (result.status === 'rejected') throw result.reason;
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}

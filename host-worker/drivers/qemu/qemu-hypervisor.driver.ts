@@ -1,0 +1,279 @@
+import { chmod, chown, open, readFile } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Hypervisor, VmSpec, VmStatus } from '../../../activities/host/ports.js';
+import { DomainError } from '../../../workflows/contract/errors.js';
+import { hasErrno } from '../../errno.js';
+import type { Exec } from '../../exec.js';
+import { KeyedMutex } from '../../keyed-mutex.js';
+import { SandboxFolders } from '../../sandbox-folder.js';
+import { UndoStack } from '../../undo-stack.js';
+import { ConsoleLogs } from './console-logs.js';
+import { type Accel, type GuestBoot, TRANSLATION_CACHE_MB, cpuModel, qemuBinary, vmArguments } from './machine.js';
+import { MemoryReceiver } from './memory-file.js';
+import { cancelMigration, loadMemory, sendMemory } from './migration.js';
+import { QmpClient } from './qmp-client.js';
+import { VmCgroup } from './vm-cgroup.js';
+import { VmFolder } from './vm-folder.js';
+import { type ProcessIdentity, findByArgument, identify, isAlive, killProcess } from './vm-process.js';
+import { type VmUser, asUser, lookUpUser, requireReachable } from './vm-user.js';
+
+/** From the start of the process to its monitor. */
+const MONITOR_TIMEOUT_MS = 20_000;
+const KILL_TIMEOUT_MS = 15_000;
+/** What QEMU takes beside the guest's memory and its translated code. */
+const OVERHEAD_MB = 512;
+
+export interface QemuOptions {
+  exec: Exec;
+  dataDir: string;
+  runDir: string;
+  boot: GuestBoot;
+  accel: Accel;
+  /** Unprivileged user that VMs run as. */
+  vmUser: string;
+  /** Told what a VM has to do without. */
+  warn?: (fields: Record<string, unknown>, message: string) => void;
+}
+
+/**
+ * One QEMU process per VM, in a session and a control group of its own, inside the
+ * network namespace of its sandbox, as an unprivileged user and behind seccomp. All
+ * that this class knows of a VM is on disk and in the kernel, so that any worker can
+ * go on with what another one began.
+ */
+export class QemuHypervisor implements Hypervisor {
+  readonly #folders: SandboxFolders;
+  readonly #consoles: ConsoleLogs;
+  readonly #locks = new KeyedMutex();
+
+  private constructor(
+    private readonly options: QemuOptions,
+    readonly identity: { name: string; version: string; cpu: string },
+    private readonly cpu: string,
+    private readonly user: VmUser,
+  ) {
+    this.#folders = new SandboxFolders(options.dataDir);
+    this.#consoles = new ConsoleLogs(this.#folders);
+  }
+
+  static async open(options: QemuOptions): Promise<QemuHypervisor> {
+    const { stdout } = await options.exec.run([qemuBinary(), '--version']);
+    const version = /version ([\d.]+)/.exec(stdout)?.[1];
+    if (version === undefined) throw new DomainError('unsupported', `${qemuBinary()} does not tell its version: ${stdout}`);
+    const user = await lookUpUser(options.exec, options.vmUser);
+    const cpu = cpuModel(options.accel, await readFile('/proc/cpuinfo', 'utf8'));
+    return new QemuHypervisor(options, { name: 'qemu', version, cpu: `${options.accel}:${cpu}` }, cpu, user);
+  }
+
+  start(id: string, spec: VmSpec, signal?: AbortSignal): Promise<void> {
+    return this.#locks.runExclusive(id, async () => {
+      const status = await this.status(id);
+      if (status === 'running') return;
+      if (status === 'frozen') {
+        throw new DomainError('state_conflict', `the VM of ${id} exists and is frozen: unfreeze or kill it first`);
+      }
+      await this.#kill(id);
+      await this.#start(id, spec, signal);
+    });
+  }
+
+  async status(id: string): Promise<VmStatus> {
+    const folder = this.#folder(id);
+    const record = await folder.record();
+    if (record?.started !== true || !(await isAlive(record.process))) return 'absent';
+    try {
+      const status = await QmpClient.with(folder.query, {}, (qmp) => runState(qmp));
+      return status === 'running' ? 'running' : 'frozen';
+    } catch (err) {
+      if (!(await isAlive(record.process))) return 'absent';
+      throw err;
+    }
+  }
+
+  freeze(id: string, signal?: AbortSignal): Promise<void> {
+    return this.#locks.runExclusive(id, async () => {
+      await this.#requireVm(id);
+      // QEMU writes all disk requests out before it answers.
+      await QmpClient.with(this.#folder(id).control, { signal }, (qmp) => qmp.execute('stop', {}, { timeoutMs: 60_000, signal }));
+    });
+  }
+
+  /** Not behind the lock: it must be able to end a save that holds it. */
+  async unfreeze(id: string, signal?: AbortSignal): Promise<void> {
+    await this.#requireVm(id);
+    await QmpClient.with(this.#folder(id).query, { signal }, async (qmp) => {
+      await cancelMigration(qmp);
+      if ((await runState(qmp)) !== 'running') await qmp.execute('cont', {}, { timeoutMs: 60_000, signal });
+    });
+  }
+
+  save(id: string, file: string, signal?: AbortSignal): Promise<{ bytes: number; sha256: string }> {
+    return this.#locks.runExclusive(id, async () => {
+      await this.#requireVm(id);
+      const folder = this.#folder(id);
+      return QmpClient.with(folder.control, { signal }, async (qmp) => {
+        await requireFrozen(id, qmp);
+        const receiver = await MemoryReceiver.listen(folder.save, file, this.user);
+        try {
+          return await sendMemory(qmp, receiver, folder.save, signal);
+        } catch (err) {
+          if (await this.#isThere(id)) await QmpClient.with(folder.query, {}, cancelMigration);
+          throw err;
+        } finally {
+          await receiver.close();
+        }
+      });
+    });
+  }
+
+  kill(id: string): Promise<void> {
+    return this.#locks.runExclusive(id, () => this.#kill(id));
+  }
+
+  consoleLog(id: string, maxBytes: number): Promise<string> {
+    return this.#consoles.tail(id, maxBytes);
+  }
+
+  /** To be called now and then: a guest can print without end, and only QEMU holds the pen. */
+  trimConsoles(): Promise<void> {
+    return this.#consoles.trim();
+  }
+
+  list(): Promise<string[]> {
+    return VmFolder.list(this.options.runDir);
+  }
+
+  async #start(id: string, spec: VmSpec, signal: AbortSignal | undefined): Promise<void> {
+    signal?.throwIfAborted();
+    const folder = this.#folder(id);
+    const undo = new UndoStack();
+    undo.push(`VM ${id}`, () => this.#kill(id));
+    try {
+      await this.#prepareFiles(id, spec);
+      await folder.create(this.user);
+      const process = await this.#spawn(id, spec, folder);
+      await folder.setRecord({ process, started: false });
+      await this.#confine(id, process.pid, spec);
+      const qmp = await this.#connectWhenUp(process, folder, signal);
+      try {
+        if (spec.memoryFile !== undefined) {
+          await loadMemory(qmp, signal);
+          await qmp.execute('cont', {}, { signal });
+        }
+      } finally {
+        qmp.close();
+      }
+      await folder.setRecord({ process, started: true });
+    } catch (err) {
+      const log = await folder.logTail();
+      throw await undo.unwind(signal?.aborted === true ? err : startFailure(id, spec, err, log));
+    }
+  }
+
+  async #prepareFiles(id: string, spec: VmSpec): Promise<void> {
+    const { boot } = this.options;
+    for (const path of [boot.kernel, boot.initramfs, spec.disk.path]) await requireReachable(this.user, path);
+    try {
+      await chown(spec.disk.path, this.user.uid, this.user.gid);
+      await chmod(spec.disk.path, 0o600);
+    } catch (err) {
+      if (!hasErrno(err, 'ENOENT')) throw err;
+      throw new DomainError('not_found', `the disk of ${id} is missing: ${spec.disk.path}`, {}, { cause: err });
+    }
+    await this.#folders.ensure(id);
+    await this.#consoles.prepare(id, this.user);
+  }
+
+  async #spawn(id: string, spec: VmSpec, folder: VmFolder): Promise<ProcessIdentity> {
+    const { exec, accel, boot } = this.options;
+    const paths = { control: folder.control, query: folder.query, console: this.#consoles.path(id) };
+    const argv = [
+      ...['nsenter', `--net=/run/netns/${spec.network.namespace}`],
+      ...(await asUser(this.user, accel === 'kvm')),
+      ...[qemuBinary(), ...vmArguments({ id, accel, cpu: this.cpu, spec, boot, paths })],
+    ];
+    // Opened here: saved memory holds secrets and stays root's.
+    const memory = spec.memoryFile === undefined ? undefined : await open(spec.memoryFile, 'r');
+    try {
+      const fds = memory === undefined ? [] : [memory.fd];
+      const { pid } = await exec.spawnDetached(argv, { logFile: folder.log, fds });
+      const process = await identify(pid);
+      if (process === undefined) throw new DomainError('command_failed', `the process of VM ${id} ended at once`);
+      return process;
+    } finally {
+      await memory?.close();
+    }
+  }
+
+  async #confine(id: string, pid: number, spec: VmSpec): Promise<void> {
+    const cache = this.options.accel === 'tcg' ? TRANSLATION_CACHE_MB : 0;
+    const limits = { vcpus: spec.vcpus, memoryMb: spec.memoryMb + cache + OVERHEAD_MB };
+    const missing = await new VmCgroup(id).adopt(pid, limits);
+    if (missing !== undefined) this.options.warn?.({ sandboxId: id, reason: missing }, 'VM without a control group');
+  }
+
+  /** There is no event for a socket that begins to listen, only for a process that will not. */
+  async #connectWhenUp(process: ProcessIdentity, folder: VmFolder, signal: AbortSignal | undefined): Promise<QmpClient> {
+    const deadline = Date.now() + MONITOR_TIMEOUT_MS;
+    for (let pause = 2; ; pause = Math.min(pause * 2, 20)) {
+      try {
+        return await QmpClient.connect(folder.control, { timeoutMs: MONITOR_TIMEOUT_MS, signal });
+      } catch (err) {
+        signal?.throwIfAborted();
+        if (Date.now() > deadline || !(await isAlive(process))) throw err;
+        await delay(pause, undefined, { signal });
+      }
+    }
+  }
+
+  async #kill(id: string): Promise<void> {
+    const folder = this.#folder(id);
+    if (!(await folder.exists())) return;
+    const record = await folder.record();
+    // A worker that died between starting the process and writing that down leaves only the process's arguments.
+    const processes = record === undefined ? await findByArgument(folder.control) : [record.process];
+    for (const process of processes) await killProcess(process, KILL_TIMEOUT_MS);
+    await new VmCgroup(id).remove();
+    await folder.remove();
+  }
+
+  async #isThere(id: string): Promise<boolean> {
+    const record = await this.#folder(id).record();
+    return record?.started === true && (await isAlive(record.process));
+  }
+
+  async #requireVm(id: string): Promise<void> {
+    if (await this.#isThere(id)) return;
+    throw new DomainError('not_found', `${id} has no running VM on this host`);
+  }
+
+  #folder(id: string): VmFolder {
+    return new VmFolder(this.options.runDir, id);
+  }
+}
+
+async function runState(qmp: QmpClient): Promise<string> {
+  const { status } = (await qmp.execute('query-status')) as { status: string };
+  return status;
+}
+
+async function requireFrozen(id: string, qmp: QmpClient): Promise<void> {
+  const status = await runState(qmp);
+  if (status === 'running') throw new DomainError('state_conflict', `the VM of ${id} runs: freeze it before it is saved`);
+  if (status !== 'postmigrate') return;
+  // QEMU saves a stopped VM only once. Nobody relies on the save before this one, so a moment of running is harmless.
+  await qmp.execute('cont');
+  await qmp.execute('stop', {}, { timeoutMs: 60_000 });
+}
+
+function startFailure(id: string, spec: VmSpec, cause: unknown, log: string): unknown {
+  if (cause instanceof DomainError && cause.code !== 'command_failed' && cause.code !== 'timeout') return cause;
+  const reason = log === '' ? (cause instanceof Error ? cause.message : String(cause)) : log;
+  const unloadable = spec.memoryFile !== undefined && /load of migration failed|Unknown ramblock|unknown section/i.test(log);
+  return new DomainError(
+    unloadable ? 'snapshot_corrupt' : 'command_failed',
+    unloadable ? `QEMU cannot load the saved memory ${spec.memoryFile} of ${id}: ${reason}` : `the VM of ${id} did not start: ${reason}`,
+    {},
+    { cause },
+  );
+}

@@ -1,0 +1,60 @@
+import { describe, expect, it } from '@jest/globals';
+import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
+import { MockActivityEnvironment } from '@temporalio/testing';
+import { DomainError, ERRORS } from '../workflows/contract/errors.js';
+import { CommandError } from './exec.js';
+import { FailureInterceptor, toFailure } from './failure.js';
+
+function commandError(stderr: string): CommandError {
+  return new CommandError(['ip', 'netns', 'add', 'sbx-a'], { exitCode: 1, signal: null, stderr, timedOut: false });
+}
+
+describe('the failure of a step', () => {
+  it('keeps code, details and retryability of an expected failure', () => {
+    const failure = toFailure(new DomainError('snapshot_corrupt', 'sizes differ', { generation: 3 }), 'startVm', 'h1');
+    expect(failure).toBeInstanceOf(ApplicationFailure);
+    expect(failure).toMatchObject({
+      type: 'snapshot_corrupt',
+      nonRetryable: !ERRORS.snapshot_corrupt.retryable,
+      message: 'startVm failed on host h1: sizes differ',
+      details: [{ generation: 3 }],
+    });
+  });
+
+  it('shows the command that failed and lets it be tried again', () => {
+    const failure = toFailure(commandError('x\nFile exists\n'), 'setUpNetwork', 'h1');
+    expect(failure).toMatchObject({ type: 'command_failed', nonRetryable: false });
+    expect(failure.message).toBe(
+      'setUpNetwork failed on host h1: `ip netns add sbx-a` failed with exit code 1: File exists',
+    );
+  });
+
+  it.each([
+    ['a system call', Object.assign(new Error('write ENOSPC'), { code: 'ENOSPC' })],
+    ['a command', commandError('qemu-img: No space left on device')],
+  ])('is a full disk where %s says so', (_, err) => {
+    expect(toFailure(err, 'attachDisk', 'h1')).toMatchObject({ type: 'disk_full', nonRetryable: true });
+  });
+
+  it('is internal and retryable when nobody expected it', () => {
+    expect(toFailure(new TypeError('x is undefined'), 'killVm', 'h1')).toMatchObject({
+      type: 'internal_error',
+      nonRetryable: false,
+    });
+    expect(toFailure('thrown text', 'killVm', 'h1').message).toBe('killVm failed on host h1: thrown text');
+  });
+
+  it('does not put a whole log into the history', () => {
+    const failure = toFailure(commandError('e'.repeat(100_000)), 'killVm', 'h1') as ApplicationFailure;
+    expect(JSON.stringify(failure.details).length).toBeLessThan(4_000);
+  });
+
+  it('leaves a cancellation what it is', async () => {
+    const cancelled = new CancelledFailure('cancelled');
+    const interceptor = new FailureInterceptor('h1');
+    const run = new MockActivityEnvironment().run(() =>
+      interceptor.execute({ args: [], headers: {} }, () => Promise.reject(cancelled)),
+    );
+    await expect(run).rejects.toBe(cancelled);
+  });
+});

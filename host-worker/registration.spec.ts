@@ -1,0 +1,127 @@
+import { createServer, type Server } from 'node:http';
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { ControlPlaneClient, type HostInfo } from './control-plane.client.js';
+import { CredentialsFile } from './host-credentials.js';
+import { HostReplaced, Registration } from './registration.js';
+
+const info: HostInfo = {
+  ...{ name: 'h', arch: 'x86_64', version: '1', vcpus: 1, memory_mb: 1, disk_mb: 1, cpu: 'c', images: ['minimal'] },
+  ...{ data_plane_url: 'http://x', data_plane_token: 'tpd', hypervisor: 'qemu', hypervisor_version: '1' },
+  drivers: { hypervisor: 'qemu/tcg', disk: 'qcow2', network: 'netns' },
+};
+const quiet = { info: () => {}, warn: () => {}, error: () => {} };
+
+let dir: string;
+let api: Server;
+let url: string;
+/** Hosts that the API knows, by token. */
+let hosts: Map<string, string>;
+let asked: string[];
+let open: Registration[];
+
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'registration-'));
+  hosts = new Map();
+  asked = [];
+  open = [];
+  api = createServer((req, res) => {
+    asked.push(`${req.method} ${req.url}`);
+    const answer = (status: number, body: object) =>
+      res.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+    const refuse = () => answer(401, { error: { code: 'unauthorized', message: 'unknown token' } });
+    req.resume().on('end', () => {
+      if (req.url === '/v1/hosts/register') {
+        if (req.headers['x-registration-token'] !== 'first') return refuse();
+        hosts.set(`tph_${asked.length}`, `host${asked.length}`);
+        return answer(201, { host_id: `host${asked.length}`, token: `tph_${asked.length}` });
+      }
+      const hostId = hosts.get(String(req.headers['x-host-token']));
+      return hostId === undefined ? refuse() : answer(200, { host_id: hostId });
+    });
+  });
+  await new Promise<void>((resolve) => api.listen(0, '127.0.0.1', resolve));
+  url = `http://127.0.0.1:${(api.address() as AddressInfo).port}`;
+});
+
+afterEach(async () => {
+  for (const each of open) await each.leave();
+  api.closeAllConnections();
+  await new Promise((resolve) => api.close(resolve));
+  await rm(dir, { recursive: true });
+});
+
+async function registration(registrationToken?: string, apiUrl = url): Promise<Registration> {
+  const file = new CredentialsFile(dir);
+  const credentials = await file.load();
+  const client = new ControlPlaneClient(apiUrl, () => credentials.registered?.token);
+  const made = new Registration({
+    client,
+    file,
+    credentials,
+    registrationToken,
+    info: async () => info,
+    log: quiet,
+    heartbeatMs: 5,
+  });
+  open.push(made);
+  return made;
+}
+
+describe('the registration of a host', () => {
+  it('happens once and is kept, readable by its owner only', async () => {
+    const hostId = await (await registration('first')).enter();
+    expect(await (await registration()).enter()).toBe(hostId);
+    expect(asked).toEqual(['POST /v1/hosts/register', 'POST /v1/hosts/self/heartbeat']);
+    expect((await stat(join(dir, 'host.json'))).mode & 0o777).toBe(0o600);
+  });
+
+  it('needs its token, and a right one', async () => {
+    await expect((await registration()).enter()).rejects.toThrow('TORPOR_REGISTRATION_TOKEN');
+    await expect((await registration('wrong')).enter()).rejects.toMatchObject({ code: 'unauthorized' });
+  });
+
+  it('lets a known host start while the API is away', async () => {
+    const hostId = await (await registration('first')).enter();
+    expect(await (await registration(undefined, 'http://127.0.0.1:1')).enter()).toBe(hostId);
+  });
+
+  it('is renewed where the API lost it, and cannot be without a token', async () => {
+    const first = await (await registration('first')).enter();
+    hosts.clear();
+    await expect((await registration()).enter()).rejects.toThrow('TORPOR_REGISTRATION_TOKEN');
+    const again = await (await registration('first')).enter();
+    expect(again).not.toBe(first);
+    expect(JSON.parse(await readFile(join(dir, 'host.json'), 'utf8'))).toMatchObject({ registered: { hostId: again } });
+  });
+
+  it('is told to its worker when it changes under way', async () => {
+    const kept = await registration('first');
+    await kept.enter();
+    const replaced = new Promise<HostReplaced>((resolve) => kept.keep(resolve));
+    hosts.clear();
+    expect(await replaced).toBeInstanceOf(HostReplaced);
+  });
+
+  it('says what is wrong with a damaged file', async () => {
+    await writeFile(join(dir, 'host.json'), '{"registered":');
+    await expect(new CredentialsFile(dir).load()).rejects.toThrow(
+      /host\.json cannot be read .* delete it to register this host anew/,
+    );
+  });
+});
+
+describe('the control plane client', () => {
+  it('says which request found nobody', async () => {
+    await new Promise((resolve) => api.close(resolve));
+    const client = new ControlPlaneClient(url, () => 't');
+    await expect(client.assigned()).rejects.toMatchObject({
+      code: 'control_plane_unavailable',
+      message: expect.stringMatching(/^GET .*\/v1\/hosts\/self\/sandboxes failed: .*ECONNREFUSED/),
+    });
+    await new Promise<void>((resolve) => api.listen(0, '127.0.0.1', resolve));
+  });
+});

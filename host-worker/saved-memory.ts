@@ -1,0 +1,108 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { readFile, stat } from 'node:fs/promises';
+import { pipeline } from 'node:stream/promises';
+import { DomainError } from '../workflows/contract/errors.js';
+import { hasErrno } from './errno.js';
+
+/** Which hypervisor wrote a memory file; another one, or another processor, cannot load it. */
+export interface MemoryOrigin {
+  name: string;
+  version: string;
+  cpu: string;
+}
+
+/** What a manifest says of its memory file. */
+export interface MemoryFacts {
+  bytes: number;
+  sha256: string;
+  origin: MemoryOrigin;
+  /** The boot of the machine during which it was written. */
+  bootId: string;
+}
+
+export async function memoryFacts(
+  written: { bytes: number; sha256: string },
+  origin: MemoryOrigin,
+): Promise<MemoryFacts> {
+  return { bytes: written.bytes, sha256: written.sha256, origin, bootId: await currentBoot() };
+}
+
+/**
+ * Decides whether a memory file may be given to a guest. Its size is compared always;
+ * its checksum only once after the machine was restarted. Reading all of it would take
+ * as long as the restore itself, and while the machine runs, the bytes that were hashed
+ * on their way in are the ones read back; it is a crash that tears files.
+ */
+export class MemoryVerifier {
+  readonly #verified = new Set<string>();
+
+  constructor(private readonly host: MemoryOrigin) {}
+
+  async require(path: string, facts: MemoryFacts): Promise<void> {
+    this.#requireOrigin(path, facts.origin);
+    const size = await sizeOf(path);
+    if (size !== facts.bytes) {
+      throw corrupt(
+        path,
+        size === undefined ? 'it is missing' : `it has ${size} bytes where its manifest says ${facts.bytes}`,
+      );
+    }
+    if (facts.bootId === (await currentBoot()) || this.#verified.has(path)) return;
+    const actual = await sha256Of(path);
+    if (actual !== facts.sha256)
+      throw corrupt(path, `its SHA-256 is ${actual} where its manifest says ${facts.sha256}`);
+    this.#verified.add(path);
+  }
+
+  /** A newer version of the same hypervisor reads what an older one wrote. */
+  #requireOrigin(path: string, origin: MemoryOrigin): void {
+    if (origin.name === this.host.name && origin.cpu === this.host.cpu) return;
+    const wrote = `${origin.name} ${origin.version} with processor ${origin.cpu}`;
+    throw corrupt(path, `it was saved by ${wrote}, but this host runs ${this.host.name} with ${this.host.cpu}`);
+  }
+}
+
+/** A manifest, or `undefined` when there is none. One that cannot be read is as bad as a torn memory file. */
+export async function readManifest<T extends { version: number }>(
+  path: string,
+  version: T['version'],
+): Promise<T | undefined> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (err) {
+    if (hasErrno(err, 'ENOENT')) return undefined;
+    throw err;
+  }
+  try {
+    const manifest = JSON.parse(text) as T;
+    if (manifest.version === version) return manifest;
+  } catch (cause) {
+    throw corrupt(path, 'it is not JSON', cause);
+  }
+  throw corrupt(path, `it is not a manifest of version ${version}`);
+}
+
+export function corrupt(path: string, why: string, cause?: unknown): DomainError {
+  return new DomainError('snapshot_corrupt', `${path} cannot be trusted: ${why}`, {}, { cause });
+}
+
+async function sizeOf(path: string): Promise<number | undefined> {
+  try {
+    return (await stat(path)).size;
+  } catch (err) {
+    if (hasErrno(err, 'ENOENT')) return undefined;
+    throw err;
+  }
+}
+
+async function sha256Of(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(path, { highWaterMark: 1024 * 1024 }), hash);
+  return hash.digest('hex');
+}
+
+async function currentBoot(): Promise<string> {
+  return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+}

@@ -1,0 +1,113 @@
+import { chmod, mkdir, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { SnapshotInfo } from '../activities/host/contract.js';
+import type { SnapshotStore } from '../activities/host/ports.js';
+import { DomainError } from '../workflows/contract/errors.js';
+import { diskFullOr, renameDurably, syncPath, writeDurably } from './durable-file.js';
+import { SandboxFolders, namesIn } from './sandbox-folder.js';
+import { type MemoryFacts, type MemoryOrigin, MemoryVerifier, memoryFacts, readManifest } from './saved-memory.js';
+
+const VERSION = 1;
+
+interface Manifest {
+  version: typeof VERSION;
+  generation: number;
+  frozenMs: number;
+  memory: MemoryFacts;
+}
+
+/**
+ * `<dataDir>/sandboxes/<id>/snapshots/<generation>/{memory,manifest.json}`. A directory
+ * under its final name is complete; everything else ends in `.partial`.
+ */
+export class FileSnapshotStore implements SnapshotStore {
+  readonly #folders: SandboxFolders;
+  readonly #verifier: MemoryVerifier;
+
+  constructor(private readonly options: { dataDir: string; hypervisor: MemoryOrigin }) {
+    this.#folders = new SandboxFolders(options.dataDir);
+    this.#verifier = new MemoryVerifier(options.hypervisor);
+  }
+
+  async save(
+    id: string,
+    generation: number,
+    write: (memoryFile: string) => Promise<{ bytes: number; sha256: string; frozenMs: number }>,
+    signal?: AbortSignal,
+  ): Promise<SnapshotInfo> {
+    const final = this.#directory(id, generation);
+    const existing = await this.#manifest(id, generation);
+    if (existing !== undefined) return toInfo(existing);
+    const partial = `${final}.partial`;
+    try {
+      signal?.throwIfAborted();
+      await this.#makePartial(id, partial);
+      const written = await write(join(partial, 'memory'));
+      signal?.throwIfAborted();
+      const memory = await memoryFacts(written, this.options.hypervisor);
+      const manifest: Manifest = { version: VERSION, generation, frozenMs: written.frozenMs, memory };
+      await this.#verifier.require(join(partial, 'memory'), memory);
+      await chmod(join(partial, 'memory'), 0o400);
+      await writeDurably(join(partial, 'manifest.json'), JSON.stringify(manifest));
+      await renameDurably(partial, final);
+      return toInfo(manifest);
+    } catch (err) {
+      await rm(partial, { recursive: true, force: true });
+      throw diskFullOr(err, `saving snapshot ${generation} of ${id}`);
+    }
+  }
+
+  async memoryFile(id: string, generation: number): Promise<string> {
+    const manifest = await this.#manifest(id, generation);
+    const path = join(this.#directory(id, generation), 'memory');
+    if (manifest === undefined) {
+      throw new DomainError(
+        'not_found',
+        `${id} has no complete snapshot ${generation} on this host: there is no ${path}`,
+      );
+    }
+    await this.#verifier.require(path, manifest.memory);
+    return path;
+  }
+
+  async delete(id: string, generation: number): Promise<void> {
+    const final = this.#directory(id, generation);
+    for (const path of [final, `${final}.partial`]) await rm(path, { recursive: true, force: true });
+  }
+
+  /** The end of a sandbox: whatever is left in its folder goes too, its console log among it. */
+  async deleteAll(id: string): Promise<void> {
+    await rm(this.#folders.path(id), { recursive: true, force: true });
+  }
+
+  /** Every sandbox with a folder on this host, for `deleteAll` removes just that. */
+  list(): Promise<string[]> {
+    return this.#folders.list();
+  }
+
+  /** Generations of one sandbox that are complete. */
+  async generations(id: string): Promise<number[]> {
+    const names = await namesIn(join(this.#folders.path(id), 'snapshots'));
+    return names.filter((name) => /^\d+$/.test(name)).map(Number);
+  }
+
+  async #makePartial(id: string, partial: string): Promise<void> {
+    await rm(partial, { recursive: true, force: true });
+    const folder = await this.#folders.ensure(id);
+    await mkdir(partial, { recursive: true, mode: 0o700 });
+    // The names above the snapshot must survive a crash as well as those in it.
+    for (const path of [dirname(partial), folder, this.#folders.root]) await syncPath(path);
+  }
+
+  #manifest(id: string, generation: number): Promise<Manifest | undefined> {
+    return readManifest<Manifest>(join(this.#directory(id, generation), 'manifest.json'), VERSION);
+  }
+
+  #directory(id: string, generation: number): string {
+    return join(this.#folders.path(id), 'snapshots', String(generation));
+  }
+}
+
+function toInfo(manifest: Manifest): SnapshotInfo {
+  return { generation: manifest.generation, memoryBytes: manifest.memory.bytes, frozenMs: manifest.frozenMs };
+}

@@ -1,0 +1,257 @@
+import { createHash } from 'node:crypto';
+import { readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import type { Hypervisor, VmSpec } from '../../../activities/host/ports.js';
+
+/** What a test sees of the inside of a guest. */
+export interface GuestView {
+  /** Waits until the guest answers. */
+  awake(): Promise<void>;
+  answersWithin(ms: number): Promise<boolean>;
+  /** Differs for every cold boot. */
+  bootId(): Promise<string>;
+  /** Seconds for which the guest has run. */
+  uptime(): Promise<number>;
+  /** Keeps a text in memory only. */
+  remember(text: string): Promise<void>;
+  remembered(): Promise<string>;
+}
+
+export interface HypervisorHarness {
+  hypervisor: Hypervisor;
+  id: string;
+  spec: VmSpec;
+  guest: GuestView;
+  /** A second instance of the driver, as after a restart of the worker. */
+  restarted(): Promise<Hypervisor>;
+  /** A path for saved memory. */
+  newPath(): string;
+  /** Processes, files and groups of the VM; empty when nothing of it is left. */
+  leftovers(): Promise<string[]>;
+  dispose(): Promise<void>;
+}
+
+/**
+ * Every driver of `Hypervisor` must pass this. One guest is booted and then frozen,
+ * saved, killed and restored, as booting is slow: the cases run in this order.
+ */
+export function describeHypervisorConformance(name: string, make: () => Promise<HypervisorHarness>): void {
+  describe(`Hypervisor: ${name}`, () => {
+    let harness: HypervisorHarness;
+    let hypervisor: Hypervisor;
+    let guest: GuestView;
+    let id: string;
+    let saved: { file: string; bootId: string };
+
+    beforeAll(async () => {
+      harness = await make();
+      ({ hypervisor, guest, id } = harness);
+    }, 60_000);
+    afterAll(async () => {
+      await hypervisor.kill(id);
+      await harness.dispose();
+    });
+
+    async function save(): Promise<string> {
+      const file = harness.newPath();
+      await hypervisor.freeze(id);
+      await hypervisor.save(id, file);
+      return file;
+    }
+
+    it('knows nothing of a VM that was never started', async () => {
+      expect(await hypervisor.status(id)).toBe('absent');
+      expect(await hypervisor.list()).not.toContain(id);
+      await hypervisor.kill(id);
+      for (const call of ['freeze', 'unfreeze'] as const) {
+        await expect(hypervisor[call](id)).rejects.toMatchObject({ code: 'not_found' });
+      }
+      await expect(hypervisor.save(id, harness.newPath())).rejects.toMatchObject({ code: 'not_found' });
+      await expect(hypervisor.consoleLog(id, 100)).rejects.toMatchObject({ code: 'not_found' });
+    });
+
+    it('leaves nothing of a VM whose start is cancelled', async () => {
+      for (const afterMs of [0, 20, 60]) {
+        const outcome = await hypervisor.start(id, harness.spec, AbortSignal.timeout(afterMs)).then(
+          () => 'started',
+          () => 'cancelled',
+        );
+        if (outcome === 'started') await hypervisor.kill(id);
+        expect(await hypervisor.status(id)).toBe('absent');
+        expect(await harness.leftovers()).toEqual([]);
+      }
+    }, 60_000);
+
+    it('leaves nothing of a VM that cannot start', async () => {
+      const disk = { ...harness.spec.disk, path: harness.newPath() };
+      await expect(hypervisor.start(id, { ...harness.spec, disk })).rejects.toMatchObject({
+        code: 'not_found',
+        message: expect.stringContaining(disk.path),
+      });
+      await writeFile(disk.path, 'neither raw nor qcow2');
+      await expect(hypervisor.start(id, { ...harness.spec, disk })).rejects.toThrow(/did not start.*qcow2/);
+      await rm(disk.path);
+      expect(await harness.leftovers()).toEqual([]);
+    }, 60_000);
+
+    it('boots a guest', async () => {
+      await hypervisor.start(id, harness.spec);
+      expect(await hypervisor.status(id)).toBe('running');
+      expect(await hypervisor.list()).toContain(id);
+      await guest.awake();
+    }, 120_000);
+
+    it('leaves a running VM alone when it is started again', async () => {
+      const before = await guest.bootId();
+      await hypervisor.start(id, harness.spec);
+      await (await harness.restarted()).start(id, harness.spec);
+      expect(await guest.bootId()).toBe(before);
+    });
+
+    it('freezes and unfreezes, each any number of times', async () => {
+      await hypervisor.freeze(id);
+      await hypervisor.freeze(id);
+      expect(await hypervisor.status(id)).toBe('frozen');
+      expect(await guest.answersWithin(500)).toBe(false);
+      await expect(hypervisor.start(id, harness.spec)).rejects.toMatchObject({ code: 'state_conflict' });
+      await hypervisor.unfreeze(id);
+      await hypervisor.unfreeze(id);
+      expect(await hypervisor.status(id)).toBe('running');
+      await guest.awake();
+    }, 60_000);
+
+    it('saves only what stands still', async () => {
+      await expect(hypervisor.save(id, harness.newPath())).rejects.toMatchObject({ code: 'state_conflict' });
+      expect(await hypervisor.status(id)).toBe('running');
+    });
+
+    it('goes on after a save, with the memory it had', async () => {
+      await guest.remember('before the save');
+      const bootId = await guest.bootId();
+      await hypervisor.freeze(id);
+      const file = harness.newPath();
+      const { bytes, sha256 } = await hypervisor.save(id, file);
+      expect(await hypervisor.status(id)).toBe('frozen');
+      const content = await readFile(file);
+      expect(content.length).toBe(bytes);
+      expect(createHash('sha256').update(content).digest('hex')).toBe(sha256);
+
+      await hypervisor.unfreeze(id);
+      await guest.awake();
+      expect([await guest.bootId(), await guest.remembered()]).toEqual([bootId, 'before the save']);
+      saved = { file, bootId };
+      await guest.remember('after the save');
+    }, 60_000);
+
+    it('saves a second time what was saved before', async () => {
+      await hypervisor.freeze(id);
+      const files = [harness.newPath(), harness.newPath()];
+      for (const file of files) expect((await hypervisor.save(id, file)).bytes).toBeGreaterThan(1_000_000);
+      await hypervisor.unfreeze(id);
+      await guest.awake();
+      for (const file of files) await rm(file);
+    }, 60_000);
+
+    it('runs on after a save that was cancelled, by signal or by unfreeze', async () => {
+      for (const how of ['signal', 'unfreeze', 'unfreeze by another'] as const) {
+        await hypervisor.freeze(id);
+        const controller = new AbortController();
+        const file = harness.newPath();
+        const outcome = hypervisor.save(id, file, controller.signal).then(
+          () => 'saved',
+          () => 'ended',
+        );
+        await appears(file);
+        if (how === 'signal') controller.abort(new Error('cancelled'));
+        await (how === 'unfreeze by another' ? await harness.restarted() : hypervisor).unfreeze(id);
+        expect(['saved', 'ended']).toContain(await outcome);
+        await hypervisor.unfreeze(id);
+        expect([how, await hypervisor.status(id)]).toEqual([how, 'running']);
+        await guest.awake();
+        await rm(file, { force: true });
+      }
+      expect(await guest.bootId()).toBe(saved.bootId);
+    }, 60_000);
+
+    it('runs on after a save that failed', async () => {
+      await hypervisor.freeze(id);
+      await expect(hypervisor.save(id, `${harness.newPath()}/no/such/directory`)).rejects.toThrow(/ENOENT/);
+      await hypervisor.unfreeze(id);
+      await guest.awake();
+      expect(await hypervisor.status(id)).toBe('running');
+    }, 60_000);
+
+    it('is found, frozen and killed by a worker that did not start it', async () => {
+      const other = await harness.restarted();
+      expect(await other.status(id)).toBe('running');
+      expect(await other.list()).toContain(id);
+      await other.freeze(id);
+      expect(await hypervisor.status(id)).toBe('frozen');
+      await other.kill(id);
+      await other.kill(id);
+      expect(await hypervisor.status(id)).toBe('absent');
+      expect(await hypervisor.list()).not.toContain(id);
+      expect(await harness.leftovers()).toEqual([]);
+    });
+
+    it('restores saved memory as often as one likes', async () => {
+      for (const attempt of [1, 2]) {
+        await hypervisor.start(id, { ...harness.spec, memoryFile: saved.file });
+        expect([attempt, await hypervisor.status(id)]).toEqual([attempt, 'running']);
+        await guest.awake();
+        expect([await guest.bootId(), await guest.remembered()]).toEqual([saved.bootId, 'before the save']);
+        await guest.remember('changed by a restored guest');
+        if (attempt === 1) await hypervisor.kill(id);
+      }
+    }, 60_000);
+
+    it('saves a restored guest and restores that', async () => {
+      const before = await guest.uptime();
+      await guest.remember('second generation');
+      const file = await save();
+      await hypervisor.kill(id);
+      await hypervisor.start(id, { ...harness.spec, memoryFile: file });
+      await guest.awake();
+      expect([await guest.bootId(), await guest.remembered()]).toEqual([saved.bootId, 'second generation']);
+      expect(await guest.uptime()).toBeGreaterThanOrEqual(before);
+      await hypervisor.kill(id);
+      await rm(file);
+    }, 60_000);
+
+    it('refuses memory that is torn, missing or not memory at all, and leaves nothing of the attempt', async () => {
+      const torn = harness.newPath();
+      await writeFile(torn, await readFile(saved.file));
+      await truncate(torn, Math.floor((await stat(torn)).size * 0.7));
+      const nonsense = harness.newPath();
+      await writeFile(nonsense, Buffer.alloc(1_000_000, 'nonsense'));
+      for (const memoryFile of [torn, nonsense]) {
+        await expect(hypervisor.start(id, { ...harness.spec, memoryFile })).rejects.toMatchObject({
+          code: 'snapshot_corrupt',
+          message: expect.stringContaining(memoryFile),
+        });
+        expect(await hypervisor.status(id)).toBe('absent');
+        expect(await harness.leftovers()).toEqual([]);
+      }
+      const memoryFile = harness.newPath();
+      await expect(hypervisor.start(id, { ...harness.spec, memoryFile })).rejects.toThrow(memoryFile);
+      expect(await harness.leftovers()).toEqual([]);
+    }, 60_000);
+
+    it('keeps what the guest printed, of which the end can be read', async () => {
+      const log = await hypervisor.consoleLog(id, 1_000_000);
+      expect((await hypervisor.consoleLog(id, 10)).length).toBeLessThanOrEqual(10);
+      expect(log.endsWith(await hypervisor.consoleLog(id, 10))).toBe(true);
+    });
+  });
+}
+
+/** The save has begun to write. */
+async function appears(file: string): Promise<void> {
+  for (let attempt = 0; attempt < 10_000; attempt += 1) {
+    const size = await stat(file).then(
+      (found) => found.size,
+      () => 0,
+    );
+    if (size > 0) return;
+  }
+}
