@@ -1,0 +1,151 @@
+import { createHash } from 'node:crypto';
+import type { EntityManager } from 'typeorm';
+import type {
+  BuildRecord,
+  ControlTransaction,
+  HostLoad,
+  OperationRecord,
+  SandboxEvent,
+  SandboxRecord,
+  TemplateRecord,
+} from '../../activities/control/ports.js';
+import type { TemplateBuildInput } from '../../workflows/contract/operations.js';
+import { onlineHostLoads } from '../host/host-load.query.js';
+import { OperationRequestEntity } from '../operation/operation-request.entity.js';
+import { OperationEntity } from '../operation/operation.entity.js';
+import { SandboxSecretEntity } from '../sandbox/sandbox-secret.entity.js';
+import { SandboxEntity } from '../sandbox/sandbox.entity.js';
+import { PLATFORM_TEAM_ID } from '../team/team.entity.js';
+import { BuildLogEntity } from '../template/build-log.entity.js';
+import { TemplateBuildEntity } from '../template/template-build.entity.js';
+import { TemplateEntity } from '../template/template.entity.js';
+
+/** Any number that nothing else in the database locks. */
+const PLACEMENT_LOCK = 7_867_768;
+
+/** Relies on READ COMMITTED: a statement after a lock sees what the lock's last holder committed. */
+export class TypeOrmControlTransaction implements ControlTransaction {
+  constructor(private readonly manager: EntityManager) {}
+
+  lockSandbox(id: string): Promise<SandboxRecord | null> {
+    return this.manager.findOne(SandboxEntity, { where: { id }, lock: { mode: 'pessimistic_write' } });
+  }
+
+  async insertSandbox(sandbox: SandboxRecord): Promise<void> {
+    await this.manager.insert(SandboxEntity, { ...pick(sandbox, SANDBOX_COLUMNS), version: 1 });
+  }
+
+  async updateSandbox(id: string, changes: Partial<SandboxRecord>): Promise<void> {
+    const update = this.manager.createQueryBuilder().update(SandboxEntity);
+    await update
+      .set({ ...changes, version: () => 'version + 1', updatedAt: () => 'now()' })
+      .where({ id })
+      .execute();
+  }
+
+  async deleteSecrets(id: string): Promise<void> {
+    await this.manager.delete(SandboxSecretEntity, { id });
+  }
+
+  findOperation(id: string): Promise<OperationRecord | null> {
+    return this.manager.findOneBy(OperationEntity, { id });
+  }
+
+  findOpenOperation(sandboxId: string): Promise<OperationRecord | null> {
+    return this.manager.findOneBy(OperationEntity, { sandboxId, state: 'running' });
+  }
+
+  async insertOperation(operation: OperationRecord): Promise<void> {
+    const request = await this.manager.findOneBy(OperationRequestEntity, { opId: operation.id });
+    await this.manager.insert(OperationEntity, { ...operation, retryOf: request?.retryOf ?? null });
+  }
+
+  async updateOperation(id: string, changes: Partial<Pick<OperationRecord, 'placement'>>): Promise<void> {
+    await this.manager.update(OperationEntity, { id }, changes);
+  }
+
+  async closeOperation(id: string, end: Parameters<ControlTransaction['closeOperation']>[1]): Promise<void> {
+    await this.manager.update(OperationEntity, { id }, end);
+  }
+
+  async appendEvent(event: SandboxEvent): Promise<void> {
+    const { sandboxId, teamId, type, operationId, data } = event;
+    await this.manager.query(
+      'INSERT INTO sandbox_events (sandbox_id, team_id, type, operation_id, data) VALUES ($1, $2, $3, $4, $5)',
+      [sandboxId, teamId, type, operationId, JSON.stringify(data)],
+    );
+  }
+
+  async findTemplate(id: string): Promise<TemplateRecord | null> {
+    const template = await this.manager.findOneBy(TemplateEntity, { id });
+    return template && { ...template, platform: template.teamId === PLATFORM_TEAM_ID };
+  }
+
+  async lockPlacement(): Promise<void> {
+    await this.manager.query('SELECT pg_advisory_xact_lock($1)', [PLACEMENT_LOCK]);
+  }
+
+  onlineHosts(): Promise<HostLoad[]> {
+    return onlineHostLoads(this.manager);
+  }
+
+  buildsOf(templateId: string): Promise<BuildRecord[]> {
+    return this.manager.find(TemplateBuildEntity, {
+      where: { templateId },
+      order: { finishedAt: { direction: 'DESC', nulls: 'FIRST' }, id: 'DESC' },
+    });
+  }
+
+  lockBuild(id: string): Promise<BuildRecord | null> {
+    return this.manager.findOne(TemplateBuildEntity, { where: { id }, lock: { mode: 'pessimistic_write' } });
+  }
+
+  async insertBuild(input: TemplateBuildInput & { hostId: string; epoch: number; runId: string }): Promise<void> {
+    const { buildId, teamId, templateId, image, vcpus, memoryMb, setup, hostId, epoch, runId } = input;
+    const build = { id: buildId, teamId, templateId, image, vcpus, memoryMb, setup, hostId, epoch, runId };
+    await this.manager.insert(TemplateBuildEntity, { ...build, state: 'running' });
+  }
+
+  async appendBuildLog(buildId: string, step: number, text: string): Promise<void> {
+    // Postgres keeps no NUL in text; a command may well print one.
+    const printable = text.replaceAll('\0', '\u{FFFD}');
+    const digest = createHash('sha256').update(printable).digest('hex');
+    const log = this.manager.createQueryBuilder().insert().into(BuildLogEntity);
+    await log.values({ buildId, step, digest, text: printable }).orIgnore().execute();
+    await this.manager.query('UPDATE template_builds SET steps_done = greatest(steps_done, $2) WHERE id = $1', [
+      buildId,
+      step,
+    ]);
+  }
+
+  async closeBuild(id: string, end: Parameters<ControlTransaction['closeBuild']>[1]): Promise<void> {
+    await this.manager.update(TemplateBuildEntity, { id }, end);
+  }
+}
+
+const SANDBOX_COLUMNS = [
+  'id',
+  'teamId',
+  'templateId',
+  'hostId',
+  'state',
+  'epoch',
+  'vcpus',
+  'memoryMb',
+  'timeoutSeconds',
+  'onTimeout',
+  'expiresAt',
+  'egress',
+  'cold',
+  'metadata',
+  'generation',
+  'failure',
+  'startedAt',
+  'pausedAt',
+  'stoppedAt',
+] as const satisfies readonly (keyof SandboxRecord)[];
+
+/** A record may carry more than its columns: workflow inputs grow fields. */
+function pick<T, K extends keyof T>(record: T, keys: readonly K[]): Pick<T, K> {
+  return Object.fromEntries(keys.map((key) => [key, record[key]])) as Pick<T, K>;
+}

@@ -1,0 +1,42 @@
+import { createHash, randomBytes } from 'node:crypto';
+
+/** 103 bits in base 36: as unique as needed, and fit for a host name. */
+const LENGTH = 20;
+
+function toId(bytes: Buffer): string {
+  const digits = BigInt(`0x${bytes.toString('hex')}`).toString(36);
+  return digits.padStart(LENGTH, '0').slice(-LENGTH);
+}
+
+export function randomId(): string {
+  return toId(randomBytes(16));
+}
+
+/** The same parts give the same id, whoever asks and how often. */
+export function derivedId(...parts: readonly string[]): string {
+  return toId(createHash('sha256').update(JSON.stringify(parts)).digest());
+}
+
+/** Of the operation that a request under an Idempotency-Key starts. */
+export function operationIdOf(teamId: string, route: string, key: string): string {
+  return derivedId('operation', teamId, route, key);
+}
+
+/** Of the sandbox that a create makes: a create that is sent twice makes one. */
+export function sandboxIdOf(opId: string): string {
+  return derivedId('sandbox', opId);
+}
+
+/** JSON with the same text for the same content. */
+export function hashOf(request: unknown): string {
+  return createHash('sha256').update(canonical(request)).digest('hex');
+}
+
+function canonical(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`;
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null';
+  const entries = Object.entries(value)
+    .filter(([, entry]) => entry !== undefined)
+    .sort(([a], [b]) => (a < b ? -1 : 1));
+  return `{${entries.map(([key, entry]) => `${JSON.stringify(key)}:${canonical(entry)}`).join(',')}}`;
+}

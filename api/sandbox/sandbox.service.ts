@@ -1,0 +1,153 @@
+import { Injectable } from '@nestjs/common';
+import { DomainError } from '../../workflows/contract/errors.js';
+import type { CreateSandboxInput } from '../../workflows/contract/operations.js';
+import type { OperationKind, SandboxState } from '../../workflows/contract/states.js';
+import { newAccessToken } from '../auth/tokens.js';
+import { splitList } from '../http/list-of.js';
+import { decodePosition, encodePosition, type Page } from '../http/paging.js';
+import { Reply } from '../http/reply.js';
+import { IdempotencyService } from '../operation/idempotency.service.js';
+import { sandboxIdOf } from '../operation/operation-id.js';
+import { OperationRunner, throwFailure } from '../operation/operation-runner.js';
+import { OperationStarter, type StartedOperation } from '../operation/operation-starter.js';
+import { TemplateRepository } from '../template/template.repository.js';
+import { SandboxView } from './sandbox-view.js';
+import type { CreateSandboxDto, ResumeSandboxDto, SandboxDto, SandboxQuery } from './sandbox.dto.js';
+import type { SandboxEntity } from './sandbox.entity.js';
+import { SandboxRepository } from './sandbox.repository.js';
+
+/** How a lifecycle request was made. */
+export interface Asked {
+  teamId: string;
+  idempotencyKey: string | null;
+  waitMs: number;
+}
+
+/** What starts, ends and shows sandboxes. Rows are written by the workflows that this starts. */
+@Injectable()
+export class SandboxService {
+  constructor(
+    private readonly sandboxes: SandboxRepository,
+    private readonly view: SandboxView,
+    private readonly templates: TemplateRepository,
+    private readonly idempotency: IdempotencyService,
+    private readonly starter: OperationStarter,
+    private readonly runner: OperationRunner,
+  ) {}
+
+  async create(asked: Asked, body: CreateSandboxDto): Promise<Reply<SandboxDto>> {
+    const { teamId, idempotencyKey, waitMs } = asked;
+    const template = await this.templates.visible(teamId, body.template);
+    if (!template) throw new DomainError('not_found', `there is no template ${body.template}; see GET /v1/templates`);
+    const { opId, earlier } = await this.idempotency.begin(teamId, 'POST /v1/sandboxes', idempotencyKey, body);
+    const sandboxId = sandboxIdOf(opId);
+    const input: CreateSandboxInput = {
+      opId,
+      sandboxId,
+      teamId,
+      spec: {
+        templateId: template.id,
+        vcpus: body.vcpus ?? template.vcpus,
+        memoryMb: body.memory_mb ?? template.memoryMb,
+        timeoutSeconds: body.timeout_seconds,
+        onTimeout: body.on_timeout,
+        egress: body.egress,
+        metadata: body.metadata,
+        cold: body.cold,
+      },
+    };
+    const started = await this.once(earlier, waitMs, async () => {
+      await this.sandboxes.ensureSecret({ id: sandboxId, teamId, accessToken: newAccessToken(), env: body.env });
+      return this.startCreate(input, template.id, waitMs);
+    });
+    throwFailure(started, sandboxId);
+    return new Reply(started.settled ? 201 : 202, await this.view.one(teamId, sandboxId), earlier !== null);
+  }
+
+  private async startCreate(input: CreateSandboxInput, templateId: string, waitMs: number): Promise<StartedOperation> {
+    try {
+      return await this.starter.start({ kind: 'create', input, templateId, hostId: null, waitMs });
+    } catch (error) {
+      // Refused for good: there is no sandbox that the secret could be of.
+      if (error instanceof DomainError && error.code !== 'control_plane_unavailable') {
+        await this.sandboxes.removeSecret(input.sandboxId);
+      }
+      throw error;
+    }
+  }
+
+  async list(teamId: string, query: SandboxQuery): Promise<Page<SandboxDto>> {
+    const filter = {
+      states: splitList<SandboxState>(query.state),
+      metadata: query.metadata,
+      templateIds: query.template === undefined ? undefined : await this.templates.idsOf(teamId, query.template),
+    };
+    const after = query.cursor === undefined ? null : decodePosition(query.cursor);
+    const rows = await this.sandboxes.list(teamId, filter, query.limit + 1, after);
+    const shown = rows.slice(0, query.limit);
+    const last = shown.at(-1);
+    return {
+      items: await this.view.many(teamId, shown),
+      next_cursor: last && rows.length > query.limit ? encodePosition({ at: last.createdAt, id: last.id }) : null,
+    };
+  }
+
+  get(teamId: string, id: string): Promise<SandboxDto> {
+    return this.view.one(teamId, id);
+  }
+
+  pause(asked: Asked, id: string): Promise<Reply<SandboxDto>> {
+    return this.operate(asked, id, 'pause', {});
+  }
+
+  resume(asked: Asked, id: string, body: ResumeSandboxDto): Promise<Reply<SandboxDto>> {
+    return this.operate(asked, id, 'resume', body, async (sandbox) => {
+      if (body.timeout_seconds === undefined || sandbox.state !== 'paused') return;
+      await this.sandboxes.setTimeout(sandbox, { timeoutSeconds: body.timeout_seconds, onTimeout: sandbox.onTimeout });
+    });
+  }
+
+  async destroy(asked: Asked, id: string): Promise<Reply<SandboxDto>> {
+    const sandbox = await this.known(asked.teamId, id);
+    if (sandbox.state === 'stopped') return new Reply(200, await this.view.one(asked.teamId, id));
+    return this.operate(asked, id, 'destroy', {});
+  }
+
+  private async operate(
+    { teamId, idempotencyKey, waitMs }: Asked,
+    id: string,
+    kind: Exclude<OperationKind, 'create'>,
+    body: object,
+    prepare: (sandbox: SandboxEntity) => Promise<void> = () => Promise.resolve(),
+  ): Promise<Reply<SandboxDto>> {
+    const sandbox = await this.known(teamId, id);
+    const { opId, earlier } = await this.idempotency.begin(teamId, `${kind} ${id}`, idempotencyKey, body);
+    const started = await this.once(earlier, waitMs, async () => {
+      await prepare(sandbox);
+      return this.runner.run(sandbox, kind, { opId, waitMs, reason: 'requested' });
+    });
+    throwFailure(started, id);
+    return new Reply(started.settled ? 200 : 202, await this.view.one(teamId, id), earlier !== null);
+  }
+
+  /** Starts nothing when the same request did so before: it is answered from what became of that. */
+  private async once(
+    earlier: { id: string; kind: OperationKind; epoch: number; state: string; failure: StartedFailure } | null,
+    waitMs: number,
+    start: () => Promise<StartedOperation>,
+  ): Promise<StartedOperation> {
+    if (!earlier) return start();
+    const { id, kind, epoch, failure } = earlier;
+    if (waitMs === 0) return { opId: id, settled: null };
+    if (earlier.state === 'running') return start();
+    return { opId: id, settled: { opId: id, kind, epoch, ...(failure ? { failure } : {}) } };
+  }
+
+  private async known(teamId: string, id: string): Promise<SandboxEntity> {
+    const sandbox = await this.sandboxes.find(teamId, id);
+    if (!sandbox) throw new DomainError('not_found', `there is no sandbox ${id}`);
+    return sandbox;
+  }
+}
+
+type StartedFailure = NonNullable<StartedOperation['settled']>['failure'] | null;

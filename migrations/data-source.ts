@@ -1,0 +1,18 @@
+import { DataSource } from 'typeorm';
+import { InitialSchema1763800000000 } from './1763800000000-initial-schema.js';
+
+/** In the order in which they are applied. */
+const MIGRATIONS = [InitialSchema1763800000000];
+
+/** A connection that knows the migrations and no entity: what a migration does must not change with the code. */
+export function createMigrationDataSource(url: string): DataSource {
+  return new DataSource({
+    type: 'postgres',
+    url,
+    applicationName: 'torpor-migrations',
+    migrations: MIGRATIONS,
+    migrationsTableName: 'schema_migrations',
+    migrationsTransactionMode: 'each',
+    synchronize: false,
+  });
+}
