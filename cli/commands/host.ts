@@ -1,0 +1,44 @@
+import type { Command } from 'commander';
+import pc from 'picocolors';
+import type { CliConfig } from '../config.js';
+import { age } from '../durations.js';
+import { EXIT } from '../exit-codes.js';
+import { addHelpPage, API_ENVIRONMENT, API_FILES } from '../help-page.js';
+import { collect, findApi, RestClient } from '../rest-client.js';
+import { printJson, printTable } from '../tables.js';
+
+export function addHostCommands(program: Command, config: CliConfig): void {
+  const host = program.command('host').summary('the machines that sandboxes run on').description('Machines with a host worker.');
+  const ls = host
+    .command('ls')
+    .alias('list')
+    .summary('list hosts')
+    .description('Lists hosts: what they have, what of it is reserved, which drivers they use, and when they were last heard of.')
+    .option('--json', 'as JSON', false)
+    .action((options: { json: boolean }) => listHosts(config, options.json));
+  addHelpPage(ls, {
+    environment: API_ENVIRONMENT,
+    files: API_FILES,
+    exit: [EXIT.ok, EXIT.failed, EXIT.usage, EXIT.unreachable, EXIT.unauthorized, EXIT.timeout],
+    examples: [['torpor host ls', 'which are online, and how full']],
+  });
+}
+
+async function listHosts(config: CliConfig, json: boolean): Promise<void> {
+  const client = new RestClient(findApi(config));
+  const hosts = await collect(10_000, (query) => client.hosts(query));
+  if (json) return printJson(hosts);
+  printTable(
+    ['id', 'name', 'status', 'sandboxes', 'cpus', 'memory', 'drivers', 'heard of'],
+    hosts.map(({ id, name, status, vcpus, memory_mb, reserved, drivers, heartbeat_at, hypervisor_version }) => [
+      id,
+      name,
+      status === 'online' ? pc.green(status) : pc.red(status),
+      String(reserved.sandboxes),
+      `${reserved.vcpus}/${vcpus}`,
+      `${reserved.memory_mb}/${memory_mb} MiB`,
+      `${Object.values(drivers).join(', ')} ${hypervisor_version}`,
+      `${age(heartbeat_at)} ago`,
+    ]),
+  );
+}
