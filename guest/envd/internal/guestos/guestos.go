@@ -20,7 +20,6 @@ type OS interface {
 	// Trim tells the disk below / which blocks are free, and returns their total size.
 	Trim() (uint64, error)
 	DropCaches() error
-	CompactMemory() error
 	// MemoryUsed is total minus available, in bytes.
 	MemoryUsed() (uint64, error)
 }

@@ -89,17 +89,12 @@ func (Linux) Trim() (uint64, error) {
 }
 
 // DropCaches frees what can be read again: clean pages, directory and inode caches.
-func (Linux) DropCaches() error { return writeControl("/proc/sys/vm/drop_caches", "3") }
-
-func (Linux) CompactMemory() error { return writeControl("/proc/sys/vm/compact_memory", "1") }
-
-// writeControl does not create: a kernel without the control must be told apart.
-func writeControl(path, value string) error {
-	control, err := os.OpenFile(path, os.O_WRONLY, 0)
+func (Linux) DropCaches() error {
+	control, err := os.OpenFile("/proc/sys/vm/drop_caches", os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
-	if _, err := control.WriteString(value); err != nil {
+	if _, err := control.WriteString("3"); err != nil {
 		control.Close()
 		return err
 	}

@@ -82,7 +82,6 @@ func (r *recorder) WriteIdentity(s, t string) error { return r.call("identity " 
 func (r *recorder) Sync() error                     { return r.call("sync") }
 func (r *recorder) Trim() (uint64, error)           { return 42, r.call("trim") }
 func (r *recorder) DropCaches() error               { return r.call("drop") }
-func (r *recorder) CompactMemory() error            { return r.call("compact") }
 func (r *recorder) MemoryUsed() (uint64, error)     { return 1000, nil }
 func (r *recorder) Start()                          { _ = r.call("forward") }
 func (r *recorder) Stop()                           { _ = r.call("unforward") }

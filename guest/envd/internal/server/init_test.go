@@ -224,10 +224,10 @@ func TestQuiesce(t *testing.T) {
 				t.Errorf("%s: %s", step.GetName(), step.GetSkipped())
 			}
 		}
-		if names != "forwarders sync trim drop_caches compact " || answer.Msg.GetTrimmedBytes() != 42 {
+		if names != "forwarders sync trim drop_caches " || answer.Msg.GetTrimmedBytes() != 42 {
 			t.Errorf("got %v", answer.Msg)
 		}
-		if got := g.os.taken(); got != "unforward,sync,trim,drop,compact" {
+		if got := g.os.taken(); got != "unforward,sync,trim,drop" {
 			t.Errorf("calls: %s", got)
 		}
 	}

@@ -33,7 +33,7 @@ export const QuiesceRequestSchema: GenMessage<QuiesceRequest> = /*@__PURE__*/
  */
 export type QuiesceStep = Message<"torpor.guest.v1.QuiesceStep"> & {
   /**
-   * forwarders, sync, trim, drop_caches, compact
+   * forwarders, sync, trim, drop_caches
    *
    * @generated from field: string name = 1;
    */

@@ -62,7 +62,7 @@ func (*QuiesceRequest) Descriptor() ([]byte, []int) {
 
 type QuiesceStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// forwarders, sync, trim, drop_caches, compact
+	// forwarders, sync, trim, drop_caches
 	Name       string  `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	DurationMs float64 `protobuf:"fixed64,2,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`
 	// Why the step had no effect. Absent when it worked. Only `sync` is essential, and
