@@ -20,6 +20,8 @@ async function start(config: Config, logger: Logger): Promise<NestFastifyApplica
   const app = await NestFactory.create<NestFastifyApplication>(ApiModule.forConfig(config), adapter, {
     logger: new FrameworkLog(logger),
     abortOnError: false,
+    // Ours: see `configureHttp`.
+    bodyParser: false,
   });
   configureHttp(app, logger);
   serveOpenApi(app);

@@ -4,6 +4,7 @@ import { DomainError } from '../../workflows/contract/errors.js';
 /** What was sent may be a secret: an environment, a program's input. */
 const NEVER_SHOWN = /^(env|stdin|stdin_base64)\b/;
 const SHOWN_CHARACTERS = 80;
+const KIND_RULES = new Set(['isInt', 'isString', 'isBoolean', 'isArray', 'isObject', 'whitelistValidation']);
 
 /** Refuses what a DTO does not describe: unknown fields included. */
 export function createValidationPipe(): ValidationPipe {
@@ -11,7 +12,6 @@ export function createValidationPipe(): ValidationPipe {
     transform: true,
     whitelist: true,
     forbidNonWhitelisted: true,
-    stopAtFirstError: true,
     exceptionFactory: (errors) => invalidRequest(errors),
   });
 }
@@ -30,11 +30,19 @@ function invalidRequest(errors: ValidationError[]): DomainError {
 
 function problemsOf(error: ValidationError, prefix: string): Problem[] {
   const field = `${prefix}${error.property}`;
-  const here = Object.entries(error.constraints ?? {}).map(([rule, text]) => ({
-    field,
-    message: rule === 'whitelistValidation' ? `${field}: there is no such field` : `${text}${shown(field, error.value)}`,
-  }));
+  const broken = brokenRule(error.constraints ?? {});
+  const here = broken ? [{ field, message: messageOf(broken, field, error.value) }] : [];
   return [...here, ...(error.children ?? []).flatMap((child) => problemsOf(child, `${field}.`))];
+}
+
+/** One problem per field is enough: that it is of the wrong kind, before that it is out of bounds. */
+function brokenRule(constraints: Record<string, string>): [rule: string, text: string] | undefined {
+  const broken = Object.entries(constraints);
+  return broken.find(([rule]) => KIND_RULES.has(rule)) ?? broken[0];
+}
+
+function messageOf([rule, text]: [rule: string, text: string], field: string, value: unknown): string {
+  return rule === 'whitelistValidation' ? `${field}: there is no such field` : `${text}${shown(field, value)}`;
 }
 
 function shown(field: string, value: unknown): string {
