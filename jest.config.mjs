@@ -57,7 +57,10 @@ const config = {
       globalTeardown: '<rootDir>/test/support/workflow-tier-teardown.mjs',
     }),
     tier('conformance', ['test/{conformance,support}/**/*.host-spec.ts']),
-    tier('e2e', ['test/e2e/**/*.e2e-spec.ts']),
+    tier('e2e', ['test/e2e/**/*.e2e-spec.ts'], {
+      globalSetup: '<rootDir>/test/support/e2e-tier-setup.mjs',
+      globalTeardown: '<rootDir>/test/support/e2e-tier-teardown.mjs',
+    }),
   ],
 };
 

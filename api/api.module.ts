@@ -60,7 +60,7 @@ export const SERVICES: Type[] = [
 ];
 
 /** What the guard asks who is calling. */
-export const CREDENTIALS: Type[] = [ApiKeyRepository, HostRepository];
+const CREDENTIALS: Type[] = [ApiKeyRepository, HostRepository];
 
 const PARTS: Type[] = [
   ControlRepository,
@@ -91,7 +91,11 @@ export class ApiModule {
     return {
       module: ApiModule,
       imports: [
-        TypeOrmModule.forRoot({ ...dataSourceOptions(config.databaseUrl, 'torpor-api'), retryAttempts: 5, retryDelay: 1000 }),
+        TypeOrmModule.forRoot({
+          ...dataSourceOptions(config.databaseUrl, 'torpor-api'),
+          retryAttempts: 5,
+          retryDelay: 1000,
+        }),
         TemporalModule.forConfig(config),
       ],
       controllers: CONTROLLERS,

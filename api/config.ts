@@ -32,7 +32,12 @@ export class ConfigError extends Error {
 /** The only place of these processes that reads the environment. Names every bad variable at once. */
 export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   const problems: string[] = [];
-  const read = <T>(name: string, fallback: string | null, parse: (value: string) => T | undefined, expected: string): T => {
+  const read = <T>(
+    name: string,
+    fallback: string | null,
+    parse: (value: string) => T | undefined,
+    expected: string,
+  ): T => {
     const value = env[name] === undefined || env[name] === '' ? fallback : env[name];
     const parsed = value === null ? undefined : parse(value);
     // Secrets are among the values, so the message does not repeat them.
@@ -43,15 +48,35 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     env[name] === undefined || env[name] === '' ? null : read(name, null, parse, expected);
 
   const config: Config = {
-    databaseUrl: read('DATABASE_URL', null, urlOf('postgres:', 'postgresql:'), 'postgres://user:password@host:port/database'),
+    databaseUrl: read(
+      'DATABASE_URL',
+      null,
+      urlOf('postgres:', 'postgresql:'),
+      'postgres://user:password@host:port/database',
+    ),
     temporalAddress: read('TEMPORAL_ADDRESS', '127.0.0.1:7233', matching(/^[^\s:/]+:\d{1,5}$/), 'host:port'),
     temporalNamespace: read('TEMPORAL_NAMESPACE', 'default', matching(/^[A-Za-z0-9._-]+$/), 'the name of a namespace'),
     temporalUiUrl: optional('TORPOR_TEMPORAL_UI_URL', urlOf('http:', 'https:'), 'http(s)://host:port'),
-    listen: read('TORPOR_API_LISTEN', '127.0.0.1:8080', listenAddress, 'address:port, e.g. 127.0.0.1:8080 or [::]:8080'),
-    registrationToken: optional('TORPOR_REGISTRATION_TOKEN', matching(/^\S{16,}$/), 'at least 16 characters, no spaces'),
-    bootstrapApiKey: optional('TORPOR_BOOTSTRAP_API_KEY', matching(/^tpr_[0-9a-f]{40}$/), 'tpr_ and 40 hexadecimal digits'),
+    listen: read(
+      'TORPOR_API_LISTEN',
+      '127.0.0.1:8080',
+      listenAddress,
+      'address:port, e.g. 127.0.0.1:8080 or [::]:8080',
+    ),
+    registrationToken: optional(
+      'TORPOR_REGISTRATION_TOKEN',
+      matching(/^\S{16,}$/),
+      'at least 16 characters, no spaces',
+    ),
+    bootstrapApiKey: optional(
+      'TORPOR_BOOTSTRAP_API_KEY',
+      matching(/^tpr_[0-9a-f]{40}$/),
+      'tpr_ and 40 hexadecimal digits',
+    ),
     logLevel: read('LOG_LEVEL', 'info', oneOf(LOG_LEVELS), LOG_LEVELS.join(', ')),
-    workflowBundle: resolve(read('TORPOR_WORKFLOW_BUNDLE', 'dist/workflow-bundle.js', matching(/./), 'the path of a file')),
+    workflowBundle: resolve(
+      read('TORPOR_WORKFLOW_BUNDLE', 'dist/workflow-bundle.js', matching(/./), 'the path of a file'),
+    ),
   };
   if (problems.length > 0) throw new ConfigError(problems);
   return config;

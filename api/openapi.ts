@@ -12,7 +12,11 @@ import { createOpenApiDocument } from './http/openapi-document.js';
 @Module({ controllers: CONTROLLERS, providers: SERVICES.map((provide) => ({ provide, useValue: {} })) })
 class RoutesModule {}
 
-const app = await NestFactory.create<NestFastifyApplication>(RoutesModule, createAdapter(() => null), { logger: false });
+const app = await NestFactory.create<NestFastifyApplication>(
+  RoutesModule,
+  createAdapter(() => null),
+  { logger: false },
+);
 await app.init();
 const text = `${JSON.stringify(createOpenApiDocument(app), null, 2)}\n`;
 await app.close();

@@ -22,7 +22,10 @@ async function main(): Promise<void> {
   const config = readConfig();
   const log = pino({ level: config.logLevel, base: { process: 'control-worker' } });
   installRuntime(log);
-  const app = await NestFactory.createApplicationContext(ControlModule.forConfig(config), { logger: false, abortOnError: false });
+  const app = await NestFactory.createApplicationContext(ControlModule.forConfig(config), {
+    logger: false,
+    abortOnError: false,
+  });
   const connection = await NativeConnection.connect({ address: config.temporalAddress });
   const worker = await createWorker(config, connection, app.get<ControlActivities>(CONTROL_ACTIVITIES));
   // One owner of the signals: first no new work, then the connections under it.

@@ -40,7 +40,9 @@ export interface Credentials {
 export function readConfig(): CliConfig {
   const env = process.env;
   const root = process.getuid?.() === 0;
-  const inherited = Object.fromEntries(Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined));
+  const inherited = Object.fromEntries(
+    Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined),
+  );
   const text = (name: string) => (env[name] === undefined || env[name] === '' ? undefined : env[name]);
   return {
     apiUrl: text('TORPOR_API_URL'),

@@ -19,12 +19,16 @@ export const API_ENVIRONMENT = [
   ['TORPOR_HOME', 'where `torpor up` keeps its data; default: /var/lib/torpor as root, else ~/.local/share/torpor'],
 ] as const;
 
-export const API_FILES = [['$TORPOR_HOME/credentials.json', 'address and key of the platform of this machine (mode 0600)']] as const;
+export const API_FILES = [
+  ['$TORPOR_HOME/credentials.json', 'address and key of the platform of this machine (mode 0600)'],
+] as const;
 
 const WIDTH = 100;
 
 export function addHelpPage(command: Command, page: HelpPage): Command {
-  const meanings = EXIT_MEANINGS.filter(([code]) => page.exit.includes(code)).map(([code, meaning]) => [String(code), meaning] as const);
+  const meanings = EXIT_MEANINGS.filter(([code]) => page.exit.includes(code)).map(
+    ([code, meaning]) => [String(code), meaning] as const,
+  );
   const sections = [
     ...(page.notes ?? []).map((note) => wrap(note, '')),
     table('Environment:', page.environment),
@@ -38,7 +42,9 @@ export function addHelpPage(command: Command, page: HelpPage): Command {
 function table(title: string, rows: readonly (readonly [string, string])[] | undefined): string {
   if (rows === undefined || rows.length === 0) return '';
   const width = Math.max(...rows.map(([name]) => name.length)) + 2;
-  const lines = rows.map(([name, meaning]) => `  ${name.padEnd(width)}${wrap(meaning, ' '.repeat(width + 2)).trimStart()}`);
+  const lines = rows.map(
+    ([name, meaning]) => `  ${name.padEnd(width)}${wrap(meaning, ' '.repeat(width + 2)).trimStart()}`,
+  );
   return [title, ...lines].join('\n');
 }
 

@@ -14,7 +14,9 @@ export class Interruption {
       for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
         process.on(name, () => {
           if (this.#controller.signal.aborted) process.exit(EXIT.interrupted);
-          this.#controller.abort(new CliError(`interrupted by ${name}`, { exitCode: EXIT.interrupted, code: 'interrupted' }));
+          this.#controller.abort(
+            new CliError(`interrupted by ${name}`, { exitCode: EXIT.interrupted, code: 'interrupted' }),
+          );
           resolve(name);
         });
       }

@@ -1,40 +1,10 @@
 #!/usr/bin/env node
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { Command, CommanderError } from 'commander';
+import { CommanderError } from 'commander';
 import pc from 'picocolors';
 import { toCliError } from './cli-error.js';
-import { addDemoCommand } from './commands/demo.js';
-import { addDoctorCommand } from './commands/doctor.js';
-import { addHostCommands } from './commands/host.js';
-import { addOperationCommands } from './commands/operation.js';
-import { addSandboxCommands } from './commands/sandbox.js';
-import { addSetupCommand } from './commands/setup.js';
-import { addTemplateCommands } from './commands/template.js';
-import { addUpCommand } from './commands/up.js';
 import { readConfig } from './config.js';
 import { EXIT } from './exit-codes.js';
-import { PROJECT_ROOT } from './project-root.js';
-
-async function main(argv: string[]): Promise<void> {
-  const { version } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string };
-  const config = readConfig();
-  const program = new Command('torpor')
-    .description('Self-hosted Linux microVMs with a durable lifecycle: create, use, pause to disk, resume, destroy.')
-    .version(version)
-    .enablePositionalOptions()
-    .showSuggestionAfterError()
-    .exitOverride();
-  addSetupCommand(program, config);
-  addDoctorCommand(program, config);
-  addUpCommand(program, config);
-  addDemoCommand(program, config);
-  addSandboxCommands(program, config);
-  addOperationCommands(program, config);
-  addTemplateCommands(program, config);
-  addHostCommands(program, config);
-  await program.parseAsync(argv);
-}
+import { createProgram } from './program.js';
 
 function fail(error: unknown, json: boolean): void {
   if (error instanceof CommanderError) {
@@ -46,15 +16,31 @@ function fail(error: unknown, json: boolean): void {
   // A command that promises other codes for its own failures has set one already.
   process.exitCode ??= exitCode;
   if (json) {
-    process.stderr.write(`${JSON.stringify({ error: { code, message, ...(suggestion === undefined ? {} : { suggestion }) } })}\n`);
+    process.stderr.write(
+      `${JSON.stringify({ error: { code, message, ...(suggestion === undefined ? {} : { suggestion }) } })}\n`,
+    );
     return;
   }
   process.stderr.write(`${pc.red('error:')} ${message}\n`);
   if (suggestion !== undefined) process.stderr.write(`${pc.dim('try:')}   ${suggestion}\n`);
 }
 
+/**
+ * The reader of our output has gone, as `| head` does. A command that must end in order is
+ * asked to; any other has nothing left to say.
+ */
+function stopOnBrokenPipe(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE') throw error;
+  if (process.listenerCount('SIGTERM') === 0) process.exit(EXIT.ok);
+  if (brokenPipes++ === 0) process.kill(process.pid, 'SIGTERM');
+}
+let brokenPipes = 0;
+
+for (const stream of [process.stdout, process.stderr]) stream.on('error', stopOnBrokenPipe);
 try {
-  await main(process.argv);
+  await createProgram(readConfig()).parseAsync(process.argv);
 } catch (error) {
   fail(error, process.argv.includes('--json'));
+  // What was interrupted may still be waiting for something; everything that had to end has.
+  if (process.exitCode === EXIT.interrupted) process.exit();
 }

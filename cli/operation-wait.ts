@@ -9,7 +9,11 @@ const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 1_000;
 
 /** Follows an operation to its end, telling its step; a failed one is an error that says what failed. */
-export async function waitForOperation(client: RestClient, id: string, note: (text: string) => void): Promise<Operation> {
+export async function waitForOperation(
+  client: RestClient,
+  id: string,
+  note: (text: string) => void,
+): Promise<Operation> {
   for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 1.3, LONGEST_PAUSE_MS)) {
     const operation = await client.operation(id);
     if (operation.state === 'succeeded') return operation;
@@ -19,12 +23,17 @@ export async function waitForOperation(client: RestClient, id: string, note: (te
   }
 }
 
-export async function waitForBuild(client: RestClient, id: string, onPoll: (build: Build) => Promise<void> | void): Promise<Build> {
+export async function waitForBuild(
+  client: RestClient,
+  id: string,
+  onPoll: (build: Build) => Promise<void> | void,
+): Promise<Build> {
   for (;;) {
     const build = await client.buildStatus(id);
     await onPoll(build);
     if (build.state === 'ready') return build;
-    if (build.state !== 'running') throw failure(`build ${id} of ${build.template}`, build.state, build.failure, build.temporal_url);
+    if (build.state !== 'running')
+      throw failure(`build ${id} of ${build.template}`, build.state, build.failure, build.temporal_url);
     await delay(LONGEST_PAUSE_MS);
   }
 }
@@ -33,7 +42,10 @@ export async function waitForBuild(client: RestClient, id: string, onPoll: (buil
 export function describeProgress({ progress, step, kind }: Operation): string {
   if (progress === null) return step ?? kind;
   const retried = progress.pending.filter(({ attempt }) => attempt > 1);
-  const tries = retried.map(({ activity, attempt, last_failure }) => `${activity} attempt ${attempt}${last_failure === null ? '' : `: ${last_failure}`}`);
+  const tries = retried.map(
+    ({ activity, attempt, last_failure }) =>
+      `${activity} attempt ${attempt}${last_failure === null ? '' : `: ${last_failure}`}`,
+  );
   const stage = `${progress.undoing ? 'undoing: ' : ''}${progress.stage}`;
   return tries.length === 0 ? stage : `${stage} (${tries.join('; ')})`;
 }

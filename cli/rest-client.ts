@@ -13,16 +13,24 @@ export function findApi(config: CliConfig): ApiTarget {
   const stored = readCredentials(config.home);
   const url = config.apiUrl ?? stored?.api_url;
   // The stored key belongs to the stored platform and is not shown to another one.
-  const key = config.apiKey ?? (config.apiUrl === undefined || config.apiUrl === stored?.api_url ? stored?.api_key : undefined);
+  const key =
+    config.apiKey ?? (config.apiUrl === undefined || config.apiUrl === stored?.api_url ? stored?.api_key : undefined);
   if (url === undefined) {
-    throw new CliError('there is no platform to talk to: TORPOR_API_URL is not set, and none was started on this machine', {
-      suggestion: 'start one with `sudo torpor up`, or set TORPOR_API_URL and TORPOR_API_KEY',
-      exitCode: EXIT.unreachable,
-      code: 'no_platform',
-    });
+    throw new CliError(
+      'there is no platform to talk to: TORPOR_API_URL is not set, and none was started on this machine',
+      {
+        suggestion: 'start one with `sudo torpor up`, or set TORPOR_API_URL and TORPOR_API_KEY',
+        exitCode: EXIT.unreachable,
+        code: 'no_platform',
+      },
+    );
   }
   if (key === undefined) {
-    throw new CliError(`there is no key for ${url}`, { suggestion: 'set TORPOR_API_KEY', exitCode: EXIT.unauthorized, code: 'unauthorized' });
+    throw new CliError(`there is no key for ${url}`, {
+      suggestion: 'set TORPOR_API_KEY',
+      exitCode: EXIT.unauthorized,
+      code: 'unauthorized',
+    });
   }
   return { url: url.replace(/\/+$/, ''), key };
 }
@@ -113,9 +121,14 @@ export class RestClient {
     return (await this.#send('GET', path, { query })).text();
   }
 
-  async #send(method: string, path: string, { query, body, idempotencyKey, signal }: RequestOptions): Promise<Response> {
+  async #send(
+    method: string,
+    path: string,
+    { query, body, idempotencyKey, signal }: RequestOptions,
+  ): Promise<Response> {
     const url = new URL(this.target.url + path);
-    for (const [name, value] of Object.entries(query ?? {})) if (value !== undefined) url.searchParams.set(name, String(value));
+    for (const [name, value] of Object.entries(query ?? {}))
+      if (value !== undefined) url.searchParams.set(name, String(value));
     let response: Response;
     try {
       response = await fetch(url, {
@@ -138,7 +151,8 @@ export class RestClient {
 
 function unreachable(url: string, error: unknown): CliError {
   const { name, message, cause } = error as Error;
-  if (name === 'TimeoutError') return new CliError(`${url} did not answer in time`, { exitCode: EXIT.timeout, code: 'timeout', cause: error });
+  if (name === 'TimeoutError')
+    return new CliError(`${url} did not answer in time`, { exitCode: EXIT.timeout, code: 'timeout', cause: error });
   return new CliError(`${url} cannot be reached: ${cause instanceof Error ? cause.message : message}`, {
     suggestion: 'start a platform with `sudo torpor up`, or set TORPOR_API_URL',
     exitCode: EXIT.unreachable,
@@ -181,7 +195,10 @@ export function exitCodeOf(status: number): ExitCode {
 }
 
 /** All items of a list, page by page, up to a limit. */
-export async function collect<T>(limit: number, page: (query: { limit: number; cursor?: string }) => Promise<rest.Page<T>>): Promise<T[]> {
+export async function collect<T>(
+  limit: number,
+  page: (query: { limit: number; cursor?: string }) => Promise<rest.Page<T>>,
+): Promise<T[]> {
   const items: T[] = [];
   let cursor: string | null | undefined;
   do {

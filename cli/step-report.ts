@@ -22,7 +22,11 @@ export class StepReport {
   ) {}
 
   /** Runs a step. `note` tells what it does now; `describe` makes the words beside its result. */
-  async step<T>(title: string, work: (note: (text: string) => void) => Promise<T>, describe: (result: T) => string = () => ''): Promise<T> {
+  async step<T>(
+    title: string,
+    work: (note: (text: string) => void) => Promise<T>,
+    describe: (result: T) => string = () => '',
+  ): Promise<T> {
     const started = performance.now();
     const spinner = this.json || !process.stderr.isTTY ? undefined : ora({ text: title, discardStdin: false }).start();
     let last = '';
@@ -49,7 +53,10 @@ export class StepReport {
     const entry = { step, detail, seconds: Math.round(ms) / 1000 };
     this.finished.push(entry);
     if (this.json) this.object(entry);
-    else this.out.write(`${pc.green('✓')} ${step.padEnd(TITLE_WIDTH)} ${seconds(ms).padStart(8)}  ${pc.dim(detail)}`.trimEnd() + '\n');
+    else
+      this.out.write(
+        `${pc.green('✓')} ${step.padEnd(TITLE_WIDTH)} ${seconds(ms).padStart(8)}  ${pc.dim(detail)}`.trimEnd() + '\n',
+      );
   }
 
   /** A line that is no step: text for people, or the object for programs. */

@@ -43,7 +43,11 @@ describe('diskFullOr', () => {
     const stderr = 'qemu-img: x: No space left on device\n';
     const printed = new CommandError(['qemu-img'], { exitCode: 1, signal: null, stderr, timedOut: false });
     for (const err of [reported, printed]) {
-      expect(diskFullOr(err, 'saving')).toMatchObject({ code: 'disk_full', message: expect.stringContaining('saving'), cause: err });
+      expect(diskFullOr(err, 'saving')).toMatchObject({
+        code: 'disk_full',
+        message: expect.stringContaining('saving'),
+        cause: err,
+      });
     }
   });
 

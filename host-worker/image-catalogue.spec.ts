@@ -34,13 +34,25 @@ describe('FileImageCatalogue', () => {
   it('names what there is when asked for something else', async () => {
     const images = await catalogue(complete);
     for (const name of ['base', 'toString']) {
-      await expect(images.rootfs(name)).rejects.toMatchObject({ code: 'not_found', message: expect.stringContaining('minimal') });
+      await expect(images.rootfs(name)).rejects.toMatchObject({
+        code: 'not_found',
+        message: expect.stringContaining('minimal'),
+      });
     }
   });
 
   it('says what is wrong with a file that is no catalogue', async () => {
-    for (const content of ['{', 'null', { ...complete, version: 2 }, { ...complete, kernel: undefined }, { ...complete, images: { x: {} } }]) {
-      await expect(catalogue(content)).rejects.toMatchObject({ code: 'unsupported', message: expect.stringContaining(dir) });
+    for (const content of [
+      '{',
+      'null',
+      { ...complete, version: 2 },
+      { ...complete, kernel: undefined },
+      { ...complete, images: { x: {} } },
+    ]) {
+      await expect(catalogue(content)).rejects.toMatchObject({
+        code: 'unsupported',
+        message: expect.stringContaining(dir),
+      });
     }
     await expect(FileImageCatalogue.open(join(dir, 'none'))).rejects.toMatchObject({ code: 'unsupported' });
   });

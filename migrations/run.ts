@@ -20,7 +20,9 @@ async function applyMigrations(url: string): Promise<string[]> {
 
 const url = process.env['DATABASE_URL'];
 if (url === undefined || url === '') {
-  process.stderr.write('DATABASE_URL is not set; example: DATABASE_URL=postgres://user:password@127.0.0.1:5432/torpor\n');
+  process.stderr.write(
+    'DATABASE_URL is not set; example: DATABASE_URL=postgres://user:password@127.0.0.1:5432/torpor\n',
+  );
   process.exitCode = 2;
 } else {
   try {

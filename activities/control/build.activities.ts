@@ -38,7 +38,10 @@ async function beginBuild(
     if (existing.runId === runId && existing.state === 'running') {
       return { hostId: existing.hostId, epoch: existing.epoch };
     }
-    throw new DomainError('stale_operation', `build ${buildId} is ${existing.state} and belongs to run ${existing.runId}`);
+    throw new DomainError(
+      'stale_operation',
+      `build ${buildId} is ${existing.state} and belongs to run ${existing.runId}`,
+    );
   }
   const online = await tx.onlineHosts();
   const able = online.filter((host) => host.images.includes(image));

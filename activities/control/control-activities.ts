@@ -14,7 +14,7 @@ export function createControlActivities(
 ): ControlActivities {
   return translatingFailures<ControlActivities>({
     ...createClaimActivities(store, now),
-    ...createSettleActivities(store, now),
+    ...createSettleActivities(store, temporal, now),
     ...createTtlActivities(store, temporal),
     ...createBuildActivities(store, now),
   });

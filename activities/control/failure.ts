@@ -12,7 +12,8 @@ function driverCode(error: unknown): string {
   const { code } = error as { code?: unknown };
   if (typeof code === 'string') return code;
   if (error instanceof AggregateError) return driverCode(error.errors[0]);
-  return error.message.includes('timeout exceeded when trying to connect') || error.message.includes('Connection terminated')
+  return error.message.includes('timeout exceeded when trying to connect') ||
+    error.message.includes('Connection terminated')
     ? '08006'
     : '';
 }

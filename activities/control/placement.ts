@@ -5,7 +5,7 @@ import type { BuildRecord, HostLoad, StoredPlacement } from './ports.js';
  * Virtual CPUs are time-shared, so more may be promised than there are. Memory is not:
  * a guest that touches what it was promised must find it.
  */
-export const VCPU_OVERCOMMIT = 4;
+const VCPU_OVERCOMMIT = 4;
 
 export interface PlacementRequest {
   vcpus: number;

@@ -159,6 +159,8 @@ export interface ControlTransaction {
 export interface ControlTemporal {
   /** Starts the keeper of the sandbox's timeout; one that is there reads its deadline again. */
   armKeeper(sandbox: { id: string; teamId: string; templateId: string; hostId: string | null }): Promise<void>;
+  /** The keeper reads the sandbox again, and ends when there is nothing to keep. Accepts that there is no keeper. */
+  wakeKeeper(sandboxId: string): Promise<void>;
   /**
    * Starts an operation and waits for its end; joins the run that the same `opId` started
    * before. Rejects with a `DomainError` when it could not start, e.g. `operation_in_progress`.

@@ -2,14 +2,29 @@ import { DomainError, ERRORS, type Failure } from '../../workflows/contract/erro
 import { canMove } from '../../workflows/contract/states.js';
 import { lockOwned } from './claim.activities.js';
 import type { ControlActivities, SettleInput } from './contract.js';
-import type { ControlStore, ControlTransaction, OperationRecord, SandboxFailure, SandboxRecord } from './ports.js';
+import type {
+  ControlStore,
+  ControlTemporal,
+  ControlTransaction,
+  OperationRecord,
+  SandboxFailure,
+  SandboxRecord,
+} from './ports.js';
 
 type SettleActivities = Pick<ControlActivities, 'recordGeneration' | 'settle'>;
 
-export function createSettleActivities(store: ControlStore, now: () => Date): SettleActivities {
+export function createSettleActivities(
+  store: ControlStore,
+  temporal: Pick<ControlTemporal, 'wakeKeeper'>,
+  now: () => Date,
+): SettleActivities {
   return {
     recordGeneration: (input) => store.transaction((tx) => recordGeneration(tx, input)),
-    settle: (input) => store.transaction((tx) => settle(tx, input, now())),
+    settle: async (input) => {
+      await store.transaction((tx) => settle(tx, input, now()));
+      // Otherwise it would sleep on, an open run of a sandbox that is gone, until the deadline that it knew.
+      if (input.sandbox === 'stopped') await temporal.wakeKeeper(input.sandboxId);
+    },
   };
 }
 
@@ -75,7 +90,8 @@ function settledRow(
   return {
     state,
     // Cancelled means that somebody wanted it so: nothing is wrong with the sandbox.
-    failure: failure && outcome === 'failed' ? asSandboxFailure(operation.id, failure, now) : keptFailure(sandbox, outcome),
+    failure:
+      failure && outcome === 'failed' ? asSandboxFailure(operation.id, failure, now) : keptFailure(sandbox, outcome),
     ...(begins ? { startedAt: now, pausedAt: null } : {}),
     ...(state === 'paused' && operation.kind === 'pause' ? { pausedAt: now } : {}),
     ...(state === 'stopped' ? { stoppedAt: now } : {}),
@@ -99,7 +115,7 @@ function deadlineAfter(sandbox: SandboxRecord, state: string, begins: boolean, n
   return new Date(now.getTime() + sandbox.timeoutSeconds * 1000);
 }
 
-export function asSandboxFailure(operationId: string, failure: Failure, at: Date): SandboxFailure {
+function asSandboxFailure(operationId: string, failure: Failure, at: Date): SandboxFailure {
   const { step, code, message } = failure;
   return { operationId, step, code, message, suggestion: ERRORS[code].suggestion, at: at.toISOString() };
 }

@@ -51,7 +51,9 @@ export function createTtlActivities(store: ControlStore, temporal: ControlTempor
 
 /** The same for every attempt of this activity, so that a second attempt finds the operation of the first. */
 function expiryOpId(sandboxId: string, runId: string, activityId: string): string {
-  const digest = createHash('sha256').update(JSON.stringify(['expire', sandboxId, runId, activityId])).digest('hex');
+  const digest = createHash('sha256')
+    .update(JSON.stringify(['expire', sandboxId, runId, activityId]))
+    .digest('hex');
   return BigInt(`0x${digest}`).toString(36).slice(0, 20);
 }
 

@@ -16,9 +16,24 @@ export type AccessPolicy = 'team' | 'host' | 'registration' | 'public';
 export const ACCESS_POLICY = 'torpor:access';
 
 export const SECURITY_SCHEMES = {
-  team: { type: 'apiKey', in: 'header', name: 'X-API-Key', description: 'A team\'s API key; also accepted as `Authorization: Bearer`.' },
-  host: { type: 'apiKey', in: 'header', name: 'X-Host-Token', description: 'The token that a host got when it registered.' },
-  registration: { type: 'apiKey', in: 'header', name: 'X-Registration-Token', description: 'What new hosts register with.' },
+  team: {
+    type: 'apiKey',
+    in: 'header',
+    name: 'X-API-Key',
+    description: "A team's API key; also accepted as `Authorization: Bearer`.",
+  },
+  host: {
+    type: 'apiKey',
+    in: 'header',
+    name: 'X-Host-Token',
+    description: 'The token that a host got when it registered.',
+  },
+  registration: {
+    type: 'apiKey',
+    in: 'header',
+    name: 'X-Registration-Token',
+    description: 'What new hosts register with.',
+  },
 } as const;
 
 export function Access(policy: AccessPolicy): ClassDecorator & MethodDecorator {
@@ -39,12 +54,12 @@ export type AuthenticatedRequest = FastifyRequest & { caller?: Caller; callingHo
 
 export const CurrentCaller = createParamDecorator((_: unknown, context: ExecutionContext): Caller => {
   const { caller } = context.switchToHttp().getRequest<AuthenticatedRequest>();
-  if (!caller) throw new Error('the route is not declared @Access(\'team\')');
+  if (!caller) throw new Error("the route is not declared @Access('team')");
   return caller;
 });
 
 export const CurrentHost = createParamDecorator((_: unknown, context: ExecutionContext): CallingHost => {
   const { callingHost } = context.switchToHttp().getRequest<AuthenticatedRequest>();
-  if (!callingHost) throw new Error('the route is not declared @Access(\'host\')');
+  if (!callingHost) throw new Error("the route is not declared @Access('host')");
   return callingHost;
 });

@@ -18,7 +18,8 @@ export class ApiKeyRepository {
       [hashToken(key)],
     );
     const [found] = rows;
-    if (found?.stale) await this.dataSource.query('UPDATE api_keys SET last_used_at = now() WHERE hash = $1', [hashToken(key)]);
+    if (found?.stale)
+      await this.dataSource.query('UPDATE api_keys SET last_used_at = now() WHERE hash = $1', [hashToken(key)]);
     return found?.team_id ?? null;
   }
 

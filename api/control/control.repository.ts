@@ -1,6 +1,11 @@
 import { Injectable } from '@nestjs/common';
 import { DataSource } from 'typeorm';
-import type { ControlStore, ControlTransaction, OperationRecord, SandboxRecord } from '../../activities/control/ports.js';
+import type {
+  ControlStore,
+  ControlTransaction,
+  OperationRecord,
+  SandboxRecord,
+} from '../../activities/control/ports.js';
 import { OperationEntity } from '../operation/operation.entity.js';
 import { SandboxEntity } from '../sandbox/sandbox.entity.js';
 import { TypeOrmControlTransaction } from './control-transaction.js';

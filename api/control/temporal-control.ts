@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { Client } from '@temporalio/client';
+import { Client, WorkflowNotFoundError } from '@temporalio/client';
 import type { ControlTemporal } from '../../activities/control/ports.js';
 import { DomainError, type Failure } from '../../workflows/contract/errors.js';
 import { CONTROL_QUEUE, ttlWorkflowId } from '../../workflows/contract/ids.js';
@@ -43,6 +43,15 @@ export class TemporalControl implements ControlTemporal {
     );
   }
 
+  async wakeKeeper(sandboxId: string): Promise<void> {
+    const keeper = this.client.workflow.getHandle(ttlWorkflowId(sandboxId));
+    try {
+      await this.calls.brief(() => keeper.signal(REARM_SIGNAL));
+    } catch (error) {
+      if (!(error instanceof WorkflowNotFoundError)) throw error;
+    }
+  }
+
   async runOperation({
     kind,
     opId,
@@ -59,6 +68,9 @@ export class TemporalControl implements ControlTemporal {
         ? await this.starter.start({ ...target, kind, input: { ...input, reason } })
         : await this.starter.start({ ...target, kind, input });
     if (settled) return { failure: settled.failure ?? null };
-    throw new DomainError('timeout', `${kind} ${opId} of sandbox ${sandboxId} did not end in ${OPERATION_LIMIT_MS / 60_000} minutes`);
+    throw new DomainError(
+      'timeout',
+      `${kind} ${opId} of sandbox ${sandboxId} did not end in ${OPERATION_LIMIT_MS / 60_000} minutes`,
+    );
   }
 }

@@ -14,7 +14,7 @@ import { TemplateBuildEntity } from '../template/template-build.entity.js';
 import { TemplateEntity } from '../template/template.entity.js';
 import { SnakeNamingStrategy } from './snake-naming.strategy.js';
 
-export const ENTITIES = [
+const ENTITIES = [
   TeamEntity,
   UserEntity,
   TeamMemberEntity,

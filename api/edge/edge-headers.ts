@@ -3,9 +3,25 @@ import { GUEST_AUTHORIZATION } from '../host/host-data-plane.js';
 import { PORT_HEADER, SANDBOX_HEADER } from './edge-target.js';
 
 /** Of one connection, not of the request that it carries. */
-const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-authenticate', 'proxy-authorization', 'te', 'trailer', 'upgrade', 'proxy-connection']);
+const HOP_BY_HOP = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'te',
+  'trailer',
+  'upgrade',
+  'proxy-connection',
+]);
 /** Ours, or keys of the API that no guest may see. */
-const NOT_FOR_GUESTS = new Set([SANDBOX_HEADER, PORT_HEADER, GUEST_AUTHORIZATION, 'x-api-key', 'x-host-token', 'x-registration-token']);
+const NOT_FOR_GUESTS = new Set([
+  SANDBOX_HEADER,
+  PORT_HEADER,
+  GUEST_AUTHORIZATION,
+  'x-api-key',
+  'x-host-token',
+  'x-registration-token',
+]);
 
 /** As they came, in order; the data plane's own token in place of the caller's `Authorization`, which goes along. */
 export function toDataPlane(request: IncomingMessage, authorization: string, upgrade: boolean): string[] {
@@ -29,7 +45,12 @@ export function toCaller(response: IncomingMessage): string[] {
 }
 
 function connectionHeaders({ headers }: IncomingMessage): Set<string> {
-  return new Set((headers.connection ?? '').toLowerCase().split(',').map((name) => name.trim()));
+  return new Set(
+    (headers.connection ?? '')
+      .toLowerCase()
+      .split(',')
+      .map((name) => name.trim()),
+  );
 }
 
 function pairs(raw: readonly string[]): [string, string][] {

@@ -8,9 +8,7 @@ const AGENT_PORT = 49_983;
 
 /** What a request to the edge is for; `hidden` is what only the guest's host may ask of the agent. */
 export type EdgeTarget =
-  | { kind: 'guest'; sandboxId: string; port: number }
-  | { kind: 'hidden' }
-  | { kind: 'malformed'; why: string };
+  { kind: 'guest'; sandboxId: string; port: number } | { kind: 'hidden' } | { kind: 'malformed'; why: string };
 
 export function isForGuest(headers: IncomingHttpHeaders): boolean {
   return headers[SANDBOX_HEADER] !== undefined;

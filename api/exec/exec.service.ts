@@ -48,7 +48,10 @@ export class ExecService {
     const touch = (): Promise<unknown> => this.sandboxes.touch(id);
     await touch();
     // The next one is sure to come before the deadline that this one set.
-    const timer = setInterval(() => void touch().catch(() => undefined), Math.min(LONGEST_TOUCH_PAUSE_MS, timeoutSeconds * 400));
+    const timer = setInterval(
+      () => void touch().catch(() => undefined),
+      Math.min(LONGEST_TOUCH_PAUSE_MS, timeoutSeconds * 400),
+    );
     try {
       return await work();
     } finally {
@@ -60,7 +63,8 @@ export class ExecService {
 
 function toProgram(body: ExecDto): Program {
   const { command, argv, stdin, stdin_base64: encoded } = body;
-  if (stdin !== undefined && encoded !== undefined) throw invalid('stdin and stdin_base64 cannot both be given', ['stdin', 'stdin_base64']);
+  if (stdin !== undefined && encoded !== undefined)
+    throw invalid('stdin and stdin_base64 cannot both be given', ['stdin', 'stdin_base64']);
   const input = stdin ?? encoded;
   return {
     tag: `exec-${randomId()}`,

@@ -84,8 +84,9 @@ async function follow(
   const { cwd, env, tag, stdin } = program;
   const events = client.start(
     { process: { cmd, args, envs: env, ...(cwd === undefined ? {} : { cwd }) }, tag, stdin: stdin !== null },
-    // The guest kills the program at this deadline even if this process is gone by then.
-    { timeoutMs: program.timeoutMs + KILL_GRACE_MS, signal },
+    // The guest kills the program at this deadline even if this process is gone by then. As a
+    // header: the client's own option would keep a timer until then, long after the program ended.
+    { headers: { 'connect-timeout-ms': String(program.timeoutMs + KILL_GRACE_MS) }, signal },
   );
   for await (const { event } of events) {
     switch (event?.event.case) {
@@ -106,13 +107,21 @@ async function follow(
   throw new DomainError('guest_unavailable', 'the guest ended the connection before the program ended');
 }
 
-function append(output: OutputBuffer, data: { case: 'stdout' | 'stderr' | 'pty'; value: Uint8Array } | { case: undefined }): void {
+function append(
+  output: OutputBuffer,
+  data: { case: 'stdout' | 'stderr' | 'pty'; value: Uint8Array } | { case: undefined },
+): void {
   if (data.case === undefined) return;
   output.append(data.case === 'stderr' ? 'stderr' : 'stdout', data.value);
 }
 
 /** A program need not read its input: whatever goes wrong here, its exit code tells. */
-async function feed(client: Client<typeof Process>, tag: string, stdin: Uint8Array, signal: AbortSignal): Promise<void> {
+async function feed(
+  client: Client<typeof Process>,
+  tag: string,
+  stdin: Uint8Array,
+  signal: AbortSignal,
+): Promise<void> {
   const process = { selector: { case: 'tag', value: tag } } as const;
   try {
     for (let offset = 0; offset < stdin.length; offset += INPUT_CHUNK) {
@@ -143,7 +152,8 @@ function asDomainError(error: unknown, user: string | undefined): Error {
     case Code.PermissionDenied:
       return new DomainError('invalid_request', `the guest cannot run this: ${reason}`, {}, { cause: error });
     case Code.Unauthenticated:
-      if (user !== undefined) return new DomainError('invalid_request', `user: ${reason}`, { fields: ['user'] }, { cause: error });
+      if (user !== undefined)
+        return new DomainError('invalid_request', `user: ${reason}`, { fields: ['user'] }, { cause: error });
       return new DomainError('guest_failed', `the guest refused its access token: ${reason}`, {}, { cause: error });
     default:
       return new DomainError('guest_unavailable', `the guest does not answer: ${reason}`, {}, { cause: error });

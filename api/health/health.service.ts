@@ -47,7 +47,9 @@ export class HealthService {
   private async onlineHosts(): Promise<CheckDto> {
     try {
       const { online, known } = await this.hosts.countOnline();
-      return online > 0 ? { ok: true } : { ok: false, reason: known === 0 ? 'no host is registered' : `none of ${known} hosts is online` };
+      return online > 0
+        ? { ok: true }
+        : { ok: false, reason: known === 0 ? 'no host is registered' : `none of ${known} hosts is online` };
     } catch (error) {
       return { ok: false, reason: messageOf(error) };
     }

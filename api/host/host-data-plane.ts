@@ -33,19 +33,27 @@ export class HostDataPlane {
     const host = await this.hosts.find(hostId);
     if (!host) return null;
     try {
-      const { statusCode, body } = await request(`${host.dataPlaneUrl}/sandboxes/${sandboxId}/console?max_bytes=${maxBytes}`, {
-        headers: { authorization: `Bearer ${host.dataPlaneToken}` },
-        signal: AbortSignal.timeout(CONSOLE_DEADLINE_MS),
-      });
+      const { statusCode, body } = await request(
+        `${host.dataPlaneUrl}/sandboxes/${sandboxId}/console?max_bytes=${maxBytes}`,
+        {
+          headers: { authorization: `Bearer ${host.dataPlaneToken}` },
+          signal: AbortSignal.timeout(CONSOLE_DEADLINE_MS),
+        },
+      );
       const text = await body.text();
       if (statusCode === 200) return text;
       if (statusCode === 404 || statusCode === 409 || statusCode === 410) return null;
       throw new Error(`its data plane answered ${statusCode}`);
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
-      throw new DomainError('host_unavailable', `host ${host.name} did not give the console: ${why}`, { host_id: hostId }, {
-        cause: error,
-      });
+      throw new DomainError(
+        'host_unavailable',
+        `host ${host.name} did not give the console: ${why}`,
+        { host_id: hostId },
+        {
+          cause: error,
+        },
+      );
     }
   }
 }

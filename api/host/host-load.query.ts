@@ -6,7 +6,7 @@ import type { SandboxState } from '../../workflows/contract/states.js';
 export const HOST_ONLINE_SECONDS = 30;
 
 /** States in which a sandbox has a VM, or may have one. Paused ones hold no memory; failed ones were taken down. */
-export const RESERVING_STATES = [
+const RESERVING_STATES = [
   'starting',
   'running',
   'pausing',

@@ -16,14 +16,16 @@ export class ErrorFilter implements ExceptionFilter {
   catch(error: unknown, host: ArgumentsHost): void {
     const request = host.switchToHttp().getRequest<FastifyRequest>();
     const known = asDomainError(error);
-    if (!known) this.logger.error({ err: error, requestId: request.id, route: request.routeOptions?.url }, 'request failed');
+    if (!known)
+      this.logger.error({ err: error, requestId: request.id, route: request.routeOptions?.url }, 'request failed');
     const shown = known ?? new DomainError('internal_error', `the API failed; request id ${request.id}`);
     const response = host.switchToHttp().getResponse<FastifyReply>();
-    void response.status(ERRORS[shown.code].http).send(errorBody(shown));
+    // A route that answers with text has said so already.
+    void response.status(ERRORS[shown.code].http).type('application/json; charset=utf-8').send(errorBody(shown));
   }
 }
 
-export function errorBody({ code, message, details }: DomainError): ErrorBody {
+function errorBody({ code, message, details }: DomainError): ErrorBody {
   return {
     error: {
       code,

@@ -7,6 +7,7 @@ import type { Logger } from 'pino';
 import type { AuthenticatedRequest } from '../auth/access.js';
 import { isForGuest } from '../edge/edge-target.js';
 import { ErrorFilter } from './error.filter.js';
+import { IdPipe } from './id.pipe.js';
 import { parseQueryString } from './query-string.js';
 import { createValidationPipe } from './validation.js';
 
@@ -42,9 +43,9 @@ export function createAdapter(edge: () => Edge | null): FastifyAdapter {
 
 /** Everything about HTTP that does not depend on what is served. */
 export function configureHttp(app: NestFastifyApplication, logger: Logger): void {
-  app.useGlobalPipes(createValidationPipe());
+  app.useGlobalPipes(new IdPipe(), createValidationPipe());
   app.useGlobalFilters(new ErrorFilter(logger));
-  const fastify = app.getHttpAdapter().getInstance() as FastifyInstance;
+  const fastify = app.getHttpAdapter().getInstance();
   acceptJsonOnly(fastify);
   fastify.addHook('onRequest', async (request, reply) => {
     void reply.header('x-request-id', request.id);

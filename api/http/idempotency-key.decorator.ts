@@ -10,9 +10,13 @@ export const IdempotencyKey = createParamDecorator((_: unknown, context: Executi
   const key = context.switchToHttp().getRequest<FastifyRequest>().headers['idempotency-key'];
   if (key === undefined) return null;
   if (typeof key === 'string' && PRINTABLE.test(key)) return key;
-  throw new DomainError('invalid_request', `Idempotency-Key must be 1 to 128 printable ASCII characters, not ${JSON.stringify(key)}`, {
-    fields: ['Idempotency-Key'],
-  });
+  throw new DomainError(
+    'invalid_request',
+    `Idempotency-Key must be 1 to 128 printable ASCII characters, not ${JSON.stringify(key)}`,
+    {
+      fields: ['Idempotency-Key'],
+    },
+  );
 });
 
 export function ApiIdempotent(): MethodDecorator {

@@ -34,14 +34,24 @@ function problemOf(value: unknown, rules: StringMapRules): string | null {
 }
 
 function sizeProblem(entries: readonly [string, string][], rules: StringMapRules): string | null {
-  const { keyPattern, maxKeys = Infinity, maxKeyLength = Infinity, maxValueLength = Infinity, maxTotalBytes = Infinity } = rules;
+  const {
+    keyPattern,
+    maxKeys = Infinity,
+    maxKeyLength = Infinity,
+    maxValueLength = Infinity,
+    maxTotalBytes = Infinity,
+  } = rules;
   if (entries.length > maxKeys) return `must have at most ${maxKeys} keys and has ${entries.length}`;
   for (const [key, value] of entries) {
-    if (key === '' || key.length > maxKeyLength) return `must have keys of 1 to ${maxKeyLength} characters: "${key.slice(0, 80)}" is not`;
-    if (keyPattern && !keyPattern.test(key)) return `must have keys that match ${keyPattern.source}: "${key.slice(0, 80)}" does not`;
-    if (value.length > maxValueLength) return `must have values of at most ${maxValueLength} characters: that of "${key}" has ${value.length}`;
+    if (key === '' || key.length > maxKeyLength)
+      return `must have keys of 1 to ${maxKeyLength} characters: "${key.slice(0, 80)}" is not`;
+    if (keyPattern && !keyPattern.test(key))
+      return `must have keys that match ${keyPattern.source}: "${key.slice(0, 80)}" does not`;
+    if (value.length > maxValueLength)
+      return `must have values of at most ${maxValueLength} characters: that of "${key}" has ${value.length}`;
     // Neither Postgres nor an environment can hold it.
-    if (key.includes('\0') || value.includes('\0')) return `must hold no NUL character: "${key.replaceAll('\0', '')}" does`;
+    if (key.includes('\0') || value.includes('\0'))
+      return `must hold no NUL character: "${key.replaceAll('\0', '')}" does`;
   }
   const bytes = entries.reduce((sum, [key, value]) => sum + Buffer.byteLength(key) + Buffer.byteLength(value), 0);
   return bytes > maxTotalBytes ? `must be at most ${maxTotalBytes} bytes in all and is ${bytes}` : null;

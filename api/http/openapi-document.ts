@@ -44,8 +44,9 @@ function toJsonSchema(node: unknown): unknown {
   if (typeof node !== 'object' || node === null) return node;
   const schema: Schema = Object.fromEntries(Object.entries(node).map(([key, value]) => [key, toJsonSchema(value)]));
   if (schema['type'] === 'number') schema['type'] = 'integer';
-  if (Array.isArray(schema['enum'])) schema['enum'] = schema['enum'].toSorted();
-  if (Array.isArray(schema['required'])) schema['required'] = schema['required'].filter((name) => !hasDefault(schema, name));
+  if (Array.isArray(schema['enum'])) schema['enum'] = schema['enum'].map(String).toSorted((a, b) => (a < b ? -1 : 1));
+  if (Array.isArray(schema['required']))
+    schema['required'] = schema['required'].filter((name) => !hasDefault(schema, name));
   return withNull(schema);
 }
 

@@ -1,4 +1,5 @@
 import { DomainError } from '../../workflows/contract/errors.js';
+import { ID_PATTERN } from '../../workflows/contract/ids.js';
 
 export interface Page<T> {
   items: T[];
@@ -18,13 +19,18 @@ export function encodePosition({ at, id }: Position): string {
 export function decodePosition(cursor: string): Position {
   try {
     const [at, id] = JSON.parse(Buffer.from(cursor, 'base64url').toString()) as [unknown, unknown];
-    if (Number.isSafeInteger(at) && typeof id === 'string') return { at: new Date(at as number), id };
+    const time = new Date(typeof at === 'number' && at >= 0 ? at : NaN);
+    if (!Number.isNaN(time.getTime()) && typeof id === 'string' && ID_PATTERN.test(id)) return { at: time, id };
   } catch {
     // Told below: whatever is wrong with it, it is not one of ours.
   }
-  throw new DomainError('invalid_request', `cursor must be the next_cursor of a page before, not ${JSON.stringify(cursor)}`, {
-    fields: ['cursor'],
-  });
+  throw new DomainError(
+    'invalid_request',
+    `cursor must be the next_cursor of a page before, not ${JSON.stringify(cursor)}`,
+    {
+      fields: ['cursor'],
+    },
+  );
 }
 
 /** Of `limit + 1` rows that were asked for: the extra one says that there is a next page. */

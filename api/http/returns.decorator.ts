@@ -32,7 +32,9 @@ export function Returns(model: Type | null, status = 200, ...otherStatuses: numb
   return applyDecorators(
     // A handler that answers with several statuses sets its own.
     ...(otherStatuses.length === 0 ? [HttpCode(status)] : []),
-    ...statuses.map((code) => ApiResponse({ status: code, description: STATUS_CODES[code] ?? '', ...(model ? { type: model } : {}) })),
+    ...statuses.map((code) =>
+      ApiResponse({ status: code, description: STATUS_CODES[code] ?? '', ...(model ? { type: model } : {}) }),
+    ),
     ApiResponse({ status: 'default', description: 'Error', type: ErrorDto }),
   );
 }

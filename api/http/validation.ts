@@ -31,7 +31,7 @@ function invalidRequest(errors: ValidationError[]): DomainError {
 function problemsOf(error: ValidationError, prefix: string): Problem[] {
   const field = `${prefix}${error.property}`;
   const broken = brokenRule(error.constraints ?? {});
-  const here = broken ? [{ field, message: messageOf(broken, field, error.value) }] : [];
+  const here = broken ? [{ field, message: messageOf(broken, prefix, error) }] : [];
   return [...here, ...(error.children ?? []).flatMap((child) => problemsOf(child, `${field}.`))];
 }
 
@@ -41,8 +41,15 @@ function brokenRule(constraints: Record<string, string>): [rule: string, text: s
   return broken.find(([rule]) => KIND_RULES.has(rule)) ?? broken[0];
 }
 
-function messageOf([rule, text]: [rule: string, text: string], field: string, value: unknown): string {
-  return rule === 'whitelistValidation' ? `${field}: there is no such field` : `${text}${shown(field, value)}`;
+function messageOf(
+  [rule, text]: [rule: string, text: string],
+  prefix: string,
+  { property, value }: ValidationError,
+): string {
+  const field = `${prefix}${property}`;
+  if (rule === 'whitelistValidation') return `${field}: there is no such field`;
+  // Rules know the name of a field, not what it is a field of.
+  return `${text.startsWith(property) ? prefix : ''}${text}${shown(field, value)}`;
 }
 
 function shown(field: string, value: unknown): string {

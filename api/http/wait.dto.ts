@@ -1,7 +1,7 @@
 import { IsIn, IsOptional } from 'class-validator';
 
 /** Longest that a request is held open; an operation that takes longer is answered as if nobody waited. */
-export const WAIT_LIMIT_MS = 10 * 60_000;
+const WAIT_LIMIT_MS = 10 * 60_000;
 
 export class WaitQuery {
   /** `true`: answer when the operation has ended, with its result. */

@@ -21,10 +21,14 @@ export class IdempotencyService {
     const requestHash = hashOf(body);
     const noted = await this.operations.ensureRequest({ opId, teamId, route, requestHash });
     if (noted.requestHash !== requestHash) {
-      throw new DomainError('idempotency_key_reused', `Idempotency-Key ${JSON.stringify(key)} was used for ${route} with another body`, {
-        route,
-        first_used_at: noted.createdAt.toISOString(),
-      });
+      throw new DomainError(
+        'idempotency_key_reused',
+        `Idempotency-Key ${JSON.stringify(key)} was used for ${route} with another body`,
+        {
+          route,
+          first_used_at: noted.createdAt.toISOString(),
+        },
+      );
     }
     return { opId, earlier: await this.operations.find(teamId, opId) };
   }

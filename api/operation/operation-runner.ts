@@ -24,7 +24,11 @@ export class OperationRunner {
     private readonly operations: OperationRepository,
   ) {}
 
-  async run(sandbox: SandboxEntity, kind: Exclude<OperationKind, 'create'>, options: RunOptions): Promise<StartedOperation> {
+  async run(
+    sandbox: SandboxEntity,
+    kind: Exclude<OperationKind, 'create'>,
+    options: RunOptions,
+  ): Promise<StartedOperation> {
     await this.refuseEarly(sandbox, kind);
     const { id: sandboxId, teamId, templateId, hostId } = sandbox;
     const input = { opId: options.opId, sandboxId, teamId };
@@ -41,7 +45,11 @@ export class OperationRunner {
     const { state } = sandbox;
     const details = { state, ...(open ? { operation: { id: open.id, kind: open.kind } } : {}) };
     if (open) {
-      throw new DomainError('operation_in_progress', `sandbox ${sandbox.id} is ${state}: ${open.kind} ${open.id} is under way`, details);
+      throw new DomainError(
+        'operation_in_progress',
+        `sandbox ${sandbox.id} is ${state}: ${open.kind} ${open.id} is under way`,
+        details,
+      );
     }
     if (!OPERATIONS[kind].from.includes(state) || !canMove(state, OPERATIONS[kind].during)) {
       throw new DomainError('state_conflict', `cannot ${kind} sandbox ${sandbox.id}: it is ${state}`, details);

@@ -96,7 +96,10 @@ export class OperationStarter {
       }
       if (!(await this.hasClosed(input.sandboxId, open))) throw inProgress(input.sandboxId, open);
     }
-    throw new DomainError('operation_in_progress', `other operations on sandbox ${input.sandboxId} come first; try again`);
+    throw new DomainError(
+      'operation_in_progress',
+      `other operations on sandbox ${input.sandboxId} come first; try again`,
+    );
   }
 
   /** One round trip: starts the run and asks it to answer. */
@@ -264,9 +267,13 @@ function updateIdOf(update: string, opId: string): string {
 }
 
 function inProgress(sandboxId: string, open: Run): DomainError {
-  return new DomainError('operation_in_progress', `sandbox ${sandboxId} is being worked on: ${open.kind} ${open.opId}`, {
-    operation: { id: open.opId, kind: open.kind },
-  });
+  return new DomainError(
+    'operation_in_progress',
+    `sandbox ${sandboxId} is being worked on: ${open.kind} ${open.opId}`,
+    {
+      operation: { id: open.opId, kind: open.kind },
+    },
+  );
 }
 
 function startOptions({ kind, input, templateId, hostId }: OperationRequest): WorkflowStartOptions<WorkflowOf> {

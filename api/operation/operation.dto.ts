@@ -1,7 +1,12 @@
 import { IsOptional, IsString, Matches, MaxLength } from 'class-validator';
 import { ERRORS, type ErrorCode } from '../../workflows/contract/errors.js';
 import { ID_PATTERN, sandboxWorkflowId } from '../../workflows/contract/ids.js';
-import { OPERATION_KINDS, OPERATION_STATES, type OperationKind, type OperationState } from '../../workflows/contract/states.js';
+import {
+  OPERATION_KINDS,
+  OPERATION_STATES,
+  type OperationKind,
+  type OperationState,
+} from '../../workflows/contract/states.js';
 import { listOf } from '../http/list-of.js';
 import { PageQuery } from '../http/page.dto.js';
 import type { OperationEntity } from './operation.entity.js';
@@ -17,7 +22,9 @@ export class OperationQuery extends PageQuery {
   @IsOptional()
   @IsString()
   @MaxLength(200)
-  @Matches(listOf(OPERATION_STATES), { message: `state must be a comma-separated list of ${OPERATION_STATES.join(', ')}` })
+  @Matches(listOf(OPERATION_STATES), {
+    message: `state must be a comma-separated list of ${OPERATION_STATES.join(', ')}`,
+  })
   state?: string;
 
   /** Comma-separated kinds. */

@@ -1,6 +1,11 @@
 import { Injectable } from '@nestjs/common';
 import { DomainError } from '../../workflows/contract/errors.js';
-import { OPERATIONS, type OperationKind, type OperationState, type SandboxState } from '../../workflows/contract/states.js';
+import {
+  OPERATIONS,
+  type OperationKind,
+  type OperationState,
+  type SandboxState,
+} from '../../workflows/contract/states.js';
 import { splitList } from '../http/list-of.js';
 import { decodePosition, encodePosition, toPage, type Page } from '../http/paging.js';
 import { Reply } from '../http/reply.js';
@@ -61,17 +66,27 @@ export class OperationService {
 
   private refuseUnlessRepeatable({ id, kind, state }: OperationEntity, sandboxState: SandboxState): void {
     if (state !== 'failed' && state !== 'cancelled') {
-      throw new DomainError('state_conflict', `operation ${id} is ${state}: only failed and cancelled ones can be repeated`, {
-        state,
-      });
+      throw new DomainError(
+        'state_conflict',
+        `operation ${id} is ${state}: only failed and cancelled ones can be repeated`,
+        {
+          state,
+        },
+      );
     }
     if (kind === 'create') {
-      throw new DomainError('state_conflict', `a create cannot be repeated on its sandbox, which is ${sandboxState}: create another`, {
-        state: sandboxState,
-      });
+      throw new DomainError(
+        'state_conflict',
+        `a create cannot be repeated on its sandbox, which is ${sandboxState}: create another`,
+        {
+          state: sandboxState,
+        },
+      );
     }
     if (!OPERATIONS[kind].from.includes(sandboxState)) {
-      throw new DomainError('state_conflict', `cannot ${kind} again: the sandbox is ${sandboxState}`, { state: sandboxState });
+      throw new DomainError('state_conflict', `cannot ${kind} again: the sandbox is ${sandboxState}`, {
+        state: sandboxState,
+      });
     }
   }
 

@@ -28,7 +28,8 @@ export class SandboxUseService {
       onTimeout: body.on_timeout ?? before.onTimeout,
     });
     // A keeper that sleeps past the new deadline must be told; one that wakes earlier reads it then.
-    if (after.expiresAt && (!before.expiresAt || after.expiresAt < before.expiresAt)) await this.temporal.armKeeper(after);
+    if (after.expiresAt && (!before.expiresAt || after.expiresAt < before.expiresAt))
+      await this.temporal.armKeeper(after);
     return this.view.one(teamId, id);
   }
 
@@ -48,7 +49,8 @@ export class SandboxUseService {
   async console(teamId: string, id: string, maxBytes: number): Promise<string> {
     const { hostId, state } = await this.known(teamId, id);
     const text = hostId === null ? null : await this.dataPlane.console(hostId, id, maxBytes);
-    if (text === null) throw new DomainError('not_found', `no console of sandbox ${id} is left: it is ${state}`, { state });
+    if (text === null)
+      throw new DomainError('not_found', `no console of sandbox ${id} is left: it is ${state}`, { state });
     return text;
   }
 
@@ -66,7 +68,11 @@ export function notIn({ id, state }: SandboxEntity, verb: string): DomainError {
 function eventCursor(cursor: string | undefined): string {
   if (cursor === undefined) return '0';
   if (/^\d{1,18}$/.test(cursor)) return cursor;
-  throw new DomainError('invalid_request', `cursor must be the next_cursor of a page before, not ${JSON.stringify(cursor)}`, {
-    fields: ['cursor'],
-  });
+  throw new DomainError(
+    'invalid_request',
+    `cursor must be the next_cursor of a page before, not ${JSON.stringify(cursor)}`,
+    {
+      fields: ['cursor'],
+    },
+  );
 }

@@ -29,7 +29,10 @@ export class SandboxView {
 
   async many(teamId: string, rows: readonly SandboxEntity[]): Promise<SandboxDto[]> {
     const [open, names] = await Promise.all([
-      this.operations.openOf(teamId, rows.map(({ id }) => id)),
+      this.operations.openOf(
+        teamId,
+        rows.map(({ id }) => id),
+      ),
       this.templates.namesOf(rows.map(({ templateId }) => templateId)),
     ]);
     return rows.map((row) => toSandboxDto(row, names.get(row.templateId) ?? row.templateId, open.get(row.id)));

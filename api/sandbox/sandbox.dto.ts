@@ -1,16 +1,5 @@
 import { Type } from 'class-transformer';
-import {
-  IsBoolean,
-  IsIn,
-  IsInt,
-  IsObject,
-  IsOptional,
-  IsString,
-  Matches,
-  Max,
-  MaxLength,
-  Min,
-} from 'class-validator';
+import { IsBoolean, IsIn, IsInt, IsObject, IsOptional, IsString, Matches, Max, MaxLength, Min } from 'class-validator';
 import type { ErrorCode } from '../../workflows/contract/errors.js';
 import { TEMPLATE_NAME_PATTERN } from '../../workflows/contract/ids.js';
 import { SANDBOX_STATES, type OperationKind, type SandboxState } from '../../workflows/contract/states.js';
@@ -23,7 +12,8 @@ export const MIN_MEMORY_MB = 128;
 export const MAX_MEMORY_MB = 262_144;
 /** A year. */
 const MAX_TIMEOUT_SECONDS = 31_536_000;
-const TEMPLATE_NAME_RULE = 'must be the name of a template: a letter or digit, then up to 63 of letters, digits, ".", "_", "-"';
+const TEMPLATE_NAME_RULE =
+  'must be the name of a template: a letter or digit, then up to 63 of letters, digits, ".", "_", "-"';
 
 export class CreateSandboxDto {
   /** Name or id of a template. */

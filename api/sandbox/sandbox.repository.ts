@@ -27,7 +27,8 @@ export class SandboxRepository {
     if (filter.states) query.andWhere('s.state = ANY(:states)', { states: filter.states });
     else query.andWhere(`s.state <> 'stopped'`);
     if (filter.templateIds) query.andWhere('s.template_id = ANY(:templateIds)', { templateIds: filter.templateIds });
-    if (filter.metadata) query.andWhere('s.metadata @> :metadata::jsonb', { metadata: JSON.stringify(filter.metadata) });
+    if (filter.metadata)
+      query.andWhere('s.metadata @> :metadata::jsonb', { metadata: JSON.stringify(filter.metadata) });
     if (after) query.andWhere('(s.created_at, s.id) < (:at, :id)', after);
     return query.orderBy('s.created_at', 'DESC').addOrderBy('s.id', 'DESC').take(limit).getMany();
   }

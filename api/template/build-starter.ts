@@ -1,5 +1,10 @@
 import { Injectable } from '@nestjs/common';
-import { Client, WorkflowExecutionAlreadyStartedError, WorkflowFailedError, WorkflowNotFoundError } from '@temporalio/client';
+import {
+  Client,
+  WorkflowExecutionAlreadyStartedError,
+  WorkflowFailedError,
+  WorkflowNotFoundError,
+} from '@temporalio/client';
 import { DomainError } from '../../workflows/contract/errors.js';
 import { buildWorkflowId, CONTROL_QUEUE } from '../../workflows/contract/ids.js';
 import { BUILD_WORKFLOW, type TemplateBuildInput } from '../../workflows/contract/operations.js';

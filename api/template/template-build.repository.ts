@@ -18,9 +18,7 @@ export class TemplateBuildRepository {
   }
 
   list(teamId: string, filter: BuildFilter, limit: number, after: Position | null): Promise<TemplateBuildEntity[]> {
-    const query = this.dataSource
-      .createQueryBuilder(TemplateBuildEntity, 'b')
-      .where('b.team_id = :teamId', { teamId });
+    const query = this.dataSource.createQueryBuilder(TemplateBuildEntity, 'b').where('b.team_id = :teamId', { teamId });
     if (filter.templateIds) query.andWhere('b.template_id = ANY(:templateIds)', { templateIds: filter.templateIds });
     if (filter.state) query.andWhere('b.state = :state', { state: filter.state });
     if (after) query.andWhere('(b.started_at, b.id) < (:at, :id)', after);

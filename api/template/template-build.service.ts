@@ -62,7 +62,10 @@ export class TemplateBuildService {
       const row = await this.builds.find(teamId, buildId);
       if (row) return row;
       const failure = await Promise.race([failed, delay(LOOK_EVERY_MS, null)]);
-      if (failure) throw failure.error;
+      if (!failure) continue;
+      // It never was, so there is nothing that the secret could be of.
+      await this.secrets.removeSecret(buildId);
+      throw failure.error;
     }
     throw new DomainError(
       'control_plane_unavailable',

@@ -57,7 +57,11 @@ export class TemplateController {
   @Get('builds/:id/log')
   @Header('content-type', 'text/plain; charset=utf-8')
   @ReturnsText('The log from `offset` on.')
-  buildLog(@CurrentCaller() { teamId }: Caller, @Param('id') id: string, @Query() query: BuildLogQuery): Promise<string> {
+  buildLog(
+    @CurrentCaller() { teamId }: Caller,
+    @Param('id') id: string,
+    @Query() query: BuildLogQuery,
+  ): Promise<string> {
     return this.builds.log(teamId, id, query.offset);
   }
 

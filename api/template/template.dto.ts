@@ -1,4 +1,16 @@
-import { ArrayMaxSize, IsArray, IsIn, IsInt, IsNotEmpty, IsOptional, IsString, Matches, Max, MaxLength, Min } from 'class-validator';
+import {
+  ArrayMaxSize,
+  IsArray,
+  IsIn,
+  IsInt,
+  IsNotEmpty,
+  IsOptional,
+  IsString,
+  Matches,
+  Max,
+  MaxLength,
+  Min,
+} from 'class-validator';
 import { Type } from 'class-transformer';
 import { TEMPLATE_NAME_PATTERN, buildWorkflowId } from '../../workflows/contract/ids.js';
 import { BUILD_STATES, type BuildState } from '../../workflows/contract/states.js';
@@ -9,7 +21,8 @@ import { PLATFORM_TEAM_ID } from '../team/team.entity.js';
 import type { TemplateBuildEntity } from './template-build.entity.js';
 import type { TemplateEntity } from './template.entity.js';
 
-const TEMPLATE_NAME_RULE = 'must be the name of a template: a letter or digit, then up to 63 of letters, digits, ".", "_", "-"';
+const TEMPLATE_NAME_RULE =
+  'must be the name of a template: a letter or digit, then up to 63 of letters, digits, ".", "_", "-"';
 
 export class CreateBuildDto {
   /** Name; the template is made when your team has none of this name. */

@@ -27,7 +27,9 @@ export class TemporalCalls {
     let ended = false;
     timer = setTimeout(() => void probe(), FIRST_PROBE_MS);
     try {
-      return await this.client.withAbortSignal(abort.signal, () => this.client.withDeadline(Date.now() + limitMs, call));
+      return await this.client.withAbortSignal(abort.signal, () =>
+        this.client.withDeadline(Date.now() + limitMs, call),
+      );
     } catch (error) {
       throw asOutage(error, outage) ?? error;
     } finally {
@@ -44,7 +46,9 @@ export class TemporalCalls {
   /** Why Temporal does not answer; null when it does. */
   async outage(): Promise<string | null> {
     try {
-      await this.client.withDeadline(Date.now() + PROBE_DEADLINE_MS, () => this.client.workflowService.getSystemInfo({}));
+      await this.client.withDeadline(Date.now() + PROBE_DEADLINE_MS, () =>
+        this.client.workflowService.getSystemInfo({}),
+      );
       return null;
     } catch (error) {
       return reasonOf(error);
@@ -64,7 +68,12 @@ function asOutage(error: unknown, outage: string | null): DomainError | null {
   const cause = error instanceof ServiceError ? error.cause : error;
   const reason = outage ?? (isGrpcServiceError(cause) && cause.code === UNAVAILABLE ? reasonOf(cause) : null);
   if (reason === null) return null;
-  return new DomainError('control_plane_unavailable', `Temporal does not answer: ${reason}`, { part: 'temporal', reason }, {
-    cause: error,
-  });
+  return new DomainError(
+    'control_plane_unavailable',
+    `Temporal does not answer: ${reason}`,
+    { part: 'temporal', reason },
+    {
+      cause: error,
+    },
+  );
 }

@@ -7,7 +7,9 @@ export function addDemoCommand(program: Command, config: CliConfig): void {
   const command = program
     .command('demo')
     .summary('show the main job, and check every claim about it')
-    .description('Creates a sandbox, uses it, pauses it to disk, resumes it and destroys it, and checks on the machine itself what is claimed about each step.')
+    .description(
+      'Creates a sandbox, uses it, pauses it to disk, resumes it and destroys it, and checks on the machine itself what is claimed about each step.',
+    )
     .option('--own', 'bring up a platform of its own even where one runs', false)
     .option('--json', 'one JSON object per step and claim', false)
     .action(async (options: { own: boolean; json: boolean }) => {
@@ -27,7 +29,7 @@ export function addDemoCommand(program: Command, config: CliConfig): void {
     exitNotes: [['1', 'a step failed, or a claim did not hold']],
     examples: [
       ['sudo torpor demo', 'two minutes the first time, half a minute afterwards'],
-      ['sudo torpor demo --json | jq \'select(.holds == false)\'', 'only claims that do not hold'],
+      ["sudo torpor demo --json | jq 'select(.holds == false)'", 'only claims that do not hold'],
     ],
   });
 }

@@ -9,7 +9,9 @@ export function addDoctorCommand(program: Command, config: CliConfig): void {
   const command = program
     .command('doctor')
     .summary('what this machine offers, and which driver each part would use')
-    .description('Tries what this machine offers and shows which driver each port of the host worker would use, why, and what to do about what is missing. Changes nothing.')
+    .description(
+      'Tries what this machine offers and shows which driver each port of the host worker would use, why, and what to do about what is missing. Changes nothing.',
+    )
     .option('--json', 'facts and drivers as JSON', false)
     .action((options: { json: boolean }) => runDoctor(config, options.json));
   addHelpPage(command, {
@@ -57,7 +59,11 @@ async function runDoctor(config: CliConfig, json: boolean): Promise<void> {
       ]),
     )}\n`,
   );
-  const remedies = report.facts.filter(({ ok }) => !ok).map(({ name, required, remedy }) => [mark(false, required), name, remedy ?? '']);
+  const remedies = report.facts
+    .filter(({ ok }) => !ok)
+    .map(({ name, required, remedy }) => [mark(false, required), name, remedy ?? '']);
   if (remedies.length > 0) process.stdout.write(`\n${formatTable(['', 'missing', 'what to do'], remedies)}\n`);
-  process.stdout.write(report.ok ? '\nThis machine can run sandboxes.\n' : '\nThis machine cannot run sandboxes yet.\n');
+  process.stdout.write(
+    report.ok ? '\nThis machine can run sandboxes.\n' : '\nThis machine cannot run sandboxes yet.\n',
+  );
 }

@@ -8,12 +8,17 @@ import { collect, findApi, RestClient } from '../rest-client.js';
 import { printJson, printTable } from '../tables.js';
 
 export function addHostCommands(program: Command, config: CliConfig): void {
-  const host = program.command('host').summary('the machines that sandboxes run on').description('Machines with a host worker.');
+  const host = program
+    .command('host')
+    .summary('the machines that sandboxes run on')
+    .description('Machines with a host worker.');
   const ls = host
     .command('ls')
     .alias('list')
     .summary('list hosts')
-    .description('Lists hosts: what they have, what of it is reserved, which drivers they use, and when they were last heard of.')
+    .description(
+      'Lists hosts: what they have, what of it is reserved, which drivers they use, and when they were last heard of.',
+    )
     .option('--json', 'as JSON', false)
     .action((options: { json: boolean }) => listHosts(config, options.json));
   addHelpPage(ls, {

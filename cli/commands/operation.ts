@@ -16,7 +16,16 @@ import { printJson, printTable } from '../tables.js';
 const PAGE = {
   environment: API_ENVIRONMENT,
   files: API_FILES,
-  exit: [EXIT.ok, EXIT.failed, EXIT.usage, EXIT.unreachable, EXIT.notFound, EXIT.conflict, EXIT.unauthorized, EXIT.timeout],
+  exit: [
+    EXIT.ok,
+    EXIT.failed,
+    EXIT.usage,
+    EXIT.unreachable,
+    EXIT.notFound,
+    EXIT.conflict,
+    EXIT.unauthorized,
+    EXIT.timeout,
+  ],
 };
 
 interface ListOptions {
@@ -28,7 +37,11 @@ interface ListOptions {
 }
 
 export function addOperationCommands(program: Command, config: CliConfig): void {
-  const op = program.command('op').alias('operation').summary('look at operations and repeat failed ones').description('Every change of a sandbox is an operation: one workflow run, kept with how it ended.');
+  const op = program
+    .command('op')
+    .alias('operation')
+    .summary('look at operations and repeat failed ones')
+    .description('Every change of a sandbox is an operation: one workflow run, kept with how it ended.');
 
   const ls = op
     .command('ls')
@@ -41,12 +54,20 @@ export function addOperationCommands(program: Command, config: CliConfig): void 
     .option('--limit <n>', 'at most so many', positiveInteger, 50)
     .option('--json', 'as JSON', false)
     .action((options: ListOptions) => listOperations(config, options));
-  addHelpPage(ls, { ...PAGE, examples: [['torpor op ls --state failed', 'what went wrong'], ['torpor op ls --sandbox ID', 'the life of one sandbox']] });
+  addHelpPage(ls, {
+    ...PAGE,
+    examples: [
+      ['torpor op ls --state failed', 'what went wrong'],
+      ['torpor op ls --sandbox ID', 'the life of one sandbox'],
+    ],
+  });
 
   const get = op
     .command('get')
     .summary('show one operation')
-    .description('Shows one operation: where it stands, or how it ended and why, with a link to its run in the Temporal UI.')
+    .description(
+      'Shows one operation: where it stands, or how it ended and why, with a link to its run in the Temporal UI.',
+    )
     .argument('<id>', 'its id')
     .option('--json', 'as JSON', false)
     .action((id: string, options: { json: boolean }) => showOperation(config, id, options.json));
@@ -70,7 +91,16 @@ async function listOperations(config: CliConfig, { sandbox, state, kind, limit, 
   if (json) return printJson(operations);
   printTable(
     ['id', 'kind', 'sandbox', 'state', 'started', 'took', 'step', 'why'],
-    operations.map((one) => [one.id, one.kind, one.sandbox_id, coloured(one), `${age(one.started_at)} ago`, took(one), one.step ?? '', one.failure?.message ?? '']),
+    operations.map((one) => [
+      one.id,
+      one.kind,
+      one.sandbox_id,
+      coloured(one),
+      `${age(one.started_at)} ago`,
+      took(one),
+      one.step ?? '',
+      one.failure?.message ?? '',
+    ]),
   );
 }
 
@@ -102,7 +132,9 @@ async function retryOperation(config: CliConfig, id: string, options: { wait: bo
   if (options.wait) {
     const report = new StepReport(false, process.stderr);
     const { id: newId, kind, sandbox_id } = operation;
-    operation = await report.step(`${kind} ${sandbox_id}`, (note) => waitForOperation(client, newId, options.json ? () => undefined : note));
+    operation = await report.step(`${kind} ${sandbox_id}`, (note) =>
+      waitForOperation(client, newId, options.json ? () => undefined : note),
+    );
   }
   if (options.json) printJson(operation);
   else process.stdout.write(`${operation.id}\n`);

@@ -18,7 +18,12 @@ export interface ExecOptions {
 const TIMED_OUT = 124;
 const FAILED_ITSELF = 125;
 
-export async function execInSandbox(config: CliConfig, id: string, words: string[], options: ExecOptions): Promise<void> {
+export async function execInSandbox(
+  config: CliConfig,
+  id: string,
+  words: string[],
+  options: ExecOptions,
+): Promise<void> {
   // From here on an error is ours; the command's own exit code replaces it below.
   process.exitCode = FAILED_ITSELF;
   const client = new RestClient(findApi(config));
@@ -48,7 +53,10 @@ async function writeOutput({ stdout, stderr, encoding, timed_out, truncated, dur
   await write(process.stdout, Buffer.from(stdout, from));
   await write(process.stderr, Buffer.from(stderr, from));
   if (truncated) process.stderr.write('torpor: the output was cut off at 16 MiB\n');
-  if (timed_out) process.stderr.write(`torpor: the command was killed after ${Math.round(duration_ms / 1000)} s; --timeout changes that\n`);
+  if (timed_out)
+    process.stderr.write(
+      `torpor: the command was killed after ${Math.round(duration_ms / 1000)} s; --timeout changes that\n`,
+    );
 }
 
 /** A pipe takes large output in parts, and leaving before it took them all would cut it off. */

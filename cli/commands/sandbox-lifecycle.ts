@@ -51,7 +51,12 @@ function createRequest(options: CreateOptions): CreateRequest {
 export type Verb = 'pause' | 'resume' | 'destroy';
 
 /** Each in turn; one that fails does not keep the others from being tried. */
-export async function changeSandboxes(config: CliConfig, verb: Verb, ids: string[], options: WaitOptions): Promise<void> {
+export async function changeSandboxes(
+  config: CliConfig,
+  verb: Verb,
+  ids: string[],
+  options: WaitOptions,
+): Promise<void> {
   const client = new RestClient(findApi(config));
   const changed: Sandbox[] = [];
   const failures: CliError[] = [];
@@ -67,7 +72,11 @@ export async function changeSandboxes(config: CliConfig, verb: Verb, ids: string
   if (options.json) printJson(changed.length === 1 && ids.length === 1 ? changed[0] : changed);
   const [first] = failures;
   if (first === undefined) return;
-  throw new CliError(failures.map(({ message }) => message).join('\n'), { exitCode: first.exitCode, code: first.code, suggestion: first.suggestion });
+  throw new CliError(failures.map(({ message }) => message).join('\n'), {
+    exitCode: first.exitCode,
+    code: first.code,
+    suggestion: first.suggestion,
+  });
 }
 
 /** Follows the open operation to its end, on standard error, so that standard output stays for results. */

@@ -38,7 +38,12 @@ export async function openShell(config: CliConfig, id: string, words: string[], 
   process.exitCode = await runTerminal(guest, words, options);
 }
 
-function connectToAgent(baseUrl: string, sandboxId: string, accessToken: string, user: string | undefined): Client<typeof Process> {
+function connectToAgent(
+  baseUrl: string,
+  sandboxId: string,
+  accessToken: string,
+  user: string | undefined,
+): Client<typeof Process> {
   const headers: Interceptor = (next) => (request) => {
     request.header.set('E2b-Sandbox-Id', sandboxId);
     request.header.set('X-Access-Token', accessToken);
@@ -54,7 +59,12 @@ async function runTerminal(guest: Client<typeof Process>, words: string[], optio
   const closed = new AbortController();
   const stream = guest.start(
     {
-      process: { cmd: cmd ?? '/bin/bash', args, envs: { TERM: 'xterm-256color', ...options.env }, ...(options.cwd === undefined ? {} : { cwd: options.cwd }) },
+      process: {
+        cmd: cmd ?? '/bin/bash',
+        args,
+        envs: { TERM: 'xterm-256color', ...options.env },
+        ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+      },
       pty: { size: windowSize() },
     },
     { signal: closed.signal },
@@ -64,11 +74,15 @@ async function runTerminal(guest: Client<typeof Process>, words: string[], optio
   try {
     for await (const { event } of stream) {
       if (event?.event.case === 'start') terminal = attach(guest, event.event.value.pid);
-      if (event?.event.case === 'data' && event.event.value.output.case === 'pty') process.stdout.write(event.event.value.output.value);
+      if (event?.event.case === 'data' && event.event.value.output.case === 'pty')
+        process.stdout.write(event.event.value.output.value);
       if (event?.event.case === 'end') ended = event.event.value.exitCode;
     }
   } catch (error) {
-    throw new CliError(`the connection to the shell broke: ${(error as Error).message}`, { exitCode: EXIT.unreachable, cause: error });
+    throw new CliError(`the connection to the shell broke: ${(error as Error).message}`, {
+      exitCode: EXIT.unreachable,
+      cause: error,
+    });
   } finally {
     terminal?.close();
     closed.abort();

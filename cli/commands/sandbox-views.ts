@@ -58,7 +58,10 @@ export async function showSandbox(config: CliConfig, id: string, json: boolean):
       ...(failure?.suggestion === undefined ? [] : [['what to do', failure.suggestion]]),
       ['template', sandbox.template],
       ['size', `${sandbox.vcpus} vCPU, ${sandbox.memory_mb} MiB`],
-      ['timeout', sandbox.timeout_seconds === 0 ? 'never' : `${sandbox.on_timeout} after ${sandbox.timeout_seconds} s idle`],
+      [
+        'timeout',
+        sandbox.timeout_seconds === 0 ? 'never' : `${sandbox.on_timeout} after ${sandbox.timeout_seconds} s idle`,
+      ],
       ['expires', sandbox.expires_at ?? 'never'],
       ['egress', sandbox.egress ? 'on' : 'off'],
       ['host', sandbox.host_id ?? ''],
@@ -128,7 +131,9 @@ function describeEvent({ at, type, operation_id, data }: SandboxEvent): string {
   const facts = Object.entries(data)
     .filter(([, value]) => value !== null && value !== undefined)
     .map(([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`);
-  return [pc.dim(at), type.padEnd(20), ...facts, operation_id === null ? '' : pc.dim(`op=${operation_id}`)].join('  ').trimEnd();
+  return [pc.dim(at), type.padEnd(20), ...facts, operation_id === null ? '' : pc.dim(`op=${operation_id}`)]
+    .join('  ')
+    .trimEnd();
 }
 
 function coloured({ state, failure }: Sandbox): string {

@@ -3,11 +3,33 @@ import type { CliConfig } from '../config.js';
 import { EXIT } from '../exit-codes.js';
 import { addHelpPage, API_ENVIRONMENT, API_FILES, type HelpPage } from '../help-page.js';
 import { keyValue, nonNegativeInteger, positiveInteger } from '../option-values.js';
-import { changeSandboxes, createSandbox, type CreateOptions, type Verb, type WaitOptions } from './sandbox-lifecycle.js';
+import {
+  changeSandboxes,
+  createSandbox,
+  type CreateOptions,
+  type Verb,
+  type WaitOptions,
+} from './sandbox-lifecycle.js';
 import { execInSandbox, type ExecOptions } from './sandbox-exec.js';
-import { extendSandbox, listSandboxes, showLogs, showSandbox, type ListOptions, type LogOptions } from './sandbox-views.js';
+import {
+  extendSandbox,
+  listSandboxes,
+  showLogs,
+  showSandbox,
+  type ListOptions,
+  type LogOptions,
+} from './sandbox-views.js';
 
-const API_EXITS = [EXIT.ok, EXIT.failed, EXIT.usage, EXIT.unreachable, EXIT.notFound, EXIT.conflict, EXIT.unauthorized, EXIT.timeout];
+const API_EXITS = [
+  EXIT.ok,
+  EXIT.failed,
+  EXIT.usage,
+  EXIT.unreachable,
+  EXIT.notFound,
+  EXIT.conflict,
+  EXIT.unauthorized,
+  EXIT.timeout,
+];
 const ID_NOTE = 'An id may be shortened to any beginning that only one living sandbox has.';
 
 function page(parts: Pick<HelpPage, 'examples'> & Partial<HelpPage>): HelpPage {
@@ -15,7 +37,11 @@ function page(parts: Pick<HelpPage, 'examples'> & Partial<HelpPage>): HelpPage {
 }
 
 export function addSandboxCommands(program: Command, config: CliConfig): void {
-  const sandbox = program.command('sandbox').alias('sbx').summary('create, use, pause, resume and destroy sandboxes').description('Works with sandboxes: Linux microVMs of your own.');
+  const sandbox = program
+    .command('sandbox')
+    .alias('sbx')
+    .summary('create, use, pause, resume and destroy sandboxes')
+    .description('Works with sandboxes: Linux microVMs of your own.');
   addCreate(sandbox, config);
   addLooking(sandbox, config);
   addUsing(sandbox, config);
@@ -30,7 +56,11 @@ function addCreate(sandbox: Command, config: CliConfig): void {
     .option('--template <name>', 'what it starts from (default: "minimal")')
     .option('--vcpus <n>', "virtual processors (default: the template's)", positiveInteger)
     .option('--memory <MiB>', "memory (default: the template's)", positiveInteger)
-    .option('--timeout <seconds>', 'idle time after which it is paused or destroyed; 0 = never (default: 0)', nonNegativeInteger)
+    .option(
+      '--timeout <seconds>',
+      'idle time after which it is paused or destroyed; 0 = never (default: 0)',
+      nonNegativeInteger,
+    )
     .addOption(new Option('--on-timeout <what>', 'what happens then (default: "pause")').choices(['pause', 'destroy']))
     .option('--env <NAME=VALUE>', 'environment of everything that runs in it; repeatable', keyValue)
     .option('--metadata <NAME=VALUE>', 'labels to find it by; repeatable', keyValue)
@@ -43,7 +73,9 @@ function addCreate(sandbox: Command, config: CliConfig): void {
   addHelpPage(
     create,
     page({
-      notes: ['Progress goes to standard error, the id alone to standard output. An interrupted wait does not stop the creation: it is a workflow on the server.'],
+      notes: [
+        'Progress goes to standard error, the id alone to standard output. An interrupted wait does not stop the creation: it is a workflow on the server.',
+      ],
       examples: [
         ['id=$(torpor sandbox create)', 'keep the id'],
         ['torpor sandbox create --timeout 300 --on-timeout destroy --metadata job=42', 'for one job'],
@@ -66,7 +98,15 @@ function addLooking(sandbox: Command, config: CliConfig): void {
     .option('--limit <n>', 'at most so many', positiveInteger, 1000)
     .option('--json', 'as JSON', false)
     .action((options: ListOptions) => listSandboxes(config, options));
-  addHelpPage(ls, page({ examples: [['torpor sandbox ls --state running,paused', 'what can be used'], ['torpor sandbox ls --metadata job=42 --json', 'for a program']] }));
+  addHelpPage(
+    ls,
+    page({
+      examples: [
+        ['torpor sandbox ls --state running,paused', 'what can be used'],
+        ['torpor sandbox ls --metadata job=42 --json', 'for a program'],
+      ],
+    }),
+  );
 
   const get = sandbox
     .command('get')
@@ -86,14 +126,23 @@ function addLooking(sandbox: Command, config: CliConfig): void {
     .option('-f, --follow', 'go on as more comes, until it is stopped', false)
     .option('--json', 'one event per line as JSON', false)
     .action((id: string, options: LogOptions) => showLogs(config, id, options));
-  addHelpPage(logs, page({ notes: [ID_NOTE], examples: [['torpor sandbox logs -f ID', 'follow its life'], ['torpor sandbox logs --console ID', 'why it does not boot']] }));
+  addHelpPage(
+    logs,
+    page({
+      notes: [ID_NOTE],
+      examples: [
+        ['torpor sandbox logs -f ID', 'follow its life'],
+        ['torpor sandbox logs --console ID', 'why it does not boot'],
+      ],
+    }),
+  );
 }
 
 function addUsing(sandbox: Command, config: CliConfig): void {
   const exec = sandbox
     .command('exec')
     .summary('run a command in a sandbox')
-    .description("Runs a command in a running sandbox, shows its output, and ends with its exit code.")
+    .description('Runs a command in a running sandbox, shows its output, and ends with its exit code.')
     .argument('<id>', 'its id')
     .argument('<command...>', 'one word is a line for /bin/sh; several are a program and its arguments')
     .option('--timeout <seconds>', 'it is killed after so long', positiveInteger, 30)
@@ -103,7 +152,9 @@ function addUsing(sandbox: Command, config: CliConfig): void {
     .option('-i, --stdin', 'send standard input', false)
     .option('--json', 'exit code, output and duration as JSON', false)
     .passThroughOptions()
-    .action((id: string, words: string[], options: ExecOptions) => execInSandbox(config, id, withoutSeparator(words), options));
+    .action((id: string, words: string[], options: ExecOptions) =>
+      execInSandbox(config, id, withoutSeparator(words), options),
+    );
   addHelpPage(
     exec,
     page({
@@ -133,16 +184,24 @@ function addUsing(sandbox: Command, config: CliConfig): void {
     .option('--cwd <dir>', 'directory to start in')
     .option('--env <NAME=VALUE>', 'environment; repeatable', keyValue)
     .passThroughOptions()
-    .action(async (id: string, words: string[], options: { user?: string; cwd?: string; env?: Record<string, string> }) => {
-      const { openShell } = await import('./sandbox-shell.js');
-      await openShell(config, id, withoutSeparator(words), options);
-    });
+    .action(
+      async (id: string, words: string[], options: { user?: string; cwd?: string; env?: Record<string, string> }) => {
+        const { openShell } = await import('./sandbox-shell.js');
+        await openShell(config, id, withoutSeparator(words), options);
+      },
+    );
   addHelpPage(
     shell,
     page({
-      notes: [ID_NOTE, 'Every key goes to the sandbox, Ctrl-C included; `exit` or Ctrl-D ends it. A broken connection does not end what runs in the terminal.'],
+      notes: [
+        ID_NOTE,
+        'Every key goes to the sandbox, Ctrl-C included; `exit` or Ctrl-D ends it. A broken connection does not end what runs in the terminal.',
+      ],
       exitNotes: [['n', 'otherwise the exit code of the shell']],
-      examples: [['torpor sandbox shell ID', 'look around'], ['torpor sandbox shell --user root ID', 'as root']],
+      examples: [
+        ['torpor sandbox shell ID', 'look around'],
+        ['torpor sandbox shell --user root ID', 'as root'],
+      ],
     }),
   );
 
@@ -154,8 +213,19 @@ function addUsing(sandbox: Command, config: CliConfig): void {
     .argument('<seconds>', 'from now; 0 = never', nonNegativeInteger)
     .addOption(new Option('--on-timeout <what>', 'what happens then').choices(['pause', 'destroy']))
     .option('--json', 'the sandbox as JSON', false)
-    .action((id: string, seconds: number, options: { onTimeout?: string; json: boolean }) => extendSandbox(config, id, seconds, options));
-  addHelpPage(extend, page({ notes: [ID_NOTE], examples: [['torpor sandbox extend ID 3600', 'an hour more'], ['torpor sandbox extend ID 0', 'for ever']] }));
+    .action((id: string, seconds: number, options: { onTimeout?: string; json: boolean }) =>
+      extendSandbox(config, id, seconds, options),
+    );
+  addHelpPage(
+    extend,
+    page({
+      notes: [ID_NOTE],
+      examples: [
+        ['torpor sandbox extend ID 3600', 'an hour more'],
+        ['torpor sandbox extend ID 0', 'for ever'],
+      ],
+    }),
+  );
 }
 
 /** `ID -- program …`: the separator may stand between them, and is not the program. */
@@ -168,14 +238,16 @@ const CHANGES: readonly { name: string; verb: Verb; summary: string; description
     name: 'pause',
     verb: 'pause',
     summary: 'write a sandbox to disk and free its memory',
-    description: 'Pauses running sandboxes: memory and disk are on stable storage before the machine is ended. If that fails, the sandbox keeps running.',
+    description:
+      'Pauses running sandboxes: memory and disk are on stable storage before the machine is ended. If that fails, the sandbox keeps running.',
     example: 'torpor sandbox pause ID',
   },
   {
     name: 'resume',
     verb: 'resume',
     summary: 'go on where a paused sandbox stood',
-    description: 'Resumes paused sandboxes with their memory. If that fails, the paused state is untouched and can be tried again.',
+    description:
+      'Resumes paused sandboxes with their memory. If that fails, the paused state is untouched and can be tried again.',
     example: 'torpor sandbox resume ID && torpor sandbox exec ID uptime',
   },
   {

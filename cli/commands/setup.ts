@@ -9,7 +9,9 @@ export function addSetupCommand(program: Command, config: CliConfig): void {
   const command = program
     .command('setup')
     .summary('install and build what this machine needs; does nothing twice')
-    .description('Installs and builds what a machine needs to run sandboxes. Run it as often as you like: what is there is left alone.')
+    .description(
+      'Installs and builds what a machine needs to run sandboxes. Run it as often as you like: what is there is left alone.',
+    )
     .option('--verbose', 'show what the commands print', false)
     .option('--json', 'one JSON object per part', false)
     .action((options: { verbose: boolean; json: boolean }) => runSetup(config, options));
@@ -19,7 +21,10 @@ export function addSetupCommand(program: Command, config: CliConfig): void {
       'Takes about two minutes the first time and about a second afterwards. No Docker, no virtualization and no network beyond package mirrors is needed.',
     ],
     environment: [
-      ['TORPOR_CACHE_DIR', 'where it all goes; default: /var/cache/torpor as root, else ~/.cache/torpor. Safe to delete'],
+      [
+        'TORPOR_CACHE_DIR',
+        'where it all goes; default: /var/cache/torpor as root, else ~/.cache/torpor. Safe to delete',
+      ],
       ['TORPOR_TEMPORAL_BIN', 'a temporal program of your own (server 1.28, UI 2.47 or newer)'],
       ['TORPOR_VM_USER', 'the user that virtual machines run as; default: torpor-vm'],
       ['DATABASE_URL', 'when set, no Postgres is prepared'],

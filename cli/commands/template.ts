@@ -15,7 +15,16 @@ import { printJson, printTable } from '../tables.js';
 const PAGE = {
   environment: API_ENVIRONMENT,
   files: API_FILES,
-  exit: [EXIT.ok, EXIT.failed, EXIT.usage, EXIT.unreachable, EXIT.notFound, EXIT.conflict, EXIT.unauthorized, EXIT.timeout],
+  exit: [
+    EXIT.ok,
+    EXIT.failed,
+    EXIT.usage,
+    EXIT.unreachable,
+    EXIT.notFound,
+    EXIT.conflict,
+    EXIT.unauthorized,
+    EXIT.timeout,
+  ],
 };
 
 interface BuildOptions {
@@ -28,7 +37,12 @@ interface BuildOptions {
 }
 
 export function addTemplateCommands(program: Command, config: CliConfig): void {
-  const template = program.command('template').summary('what sandboxes start from').description('A template is a root filesystem and a size, with warm snapshots that create restores instead of booting.');
+  const template = program
+    .command('template')
+    .summary('what sandboxes start from')
+    .description(
+      'A template is a root filesystem and a size, with warm snapshots that create restores instead of booting.',
+    );
 
   const ls = template
     .command('ls')
@@ -42,7 +56,9 @@ export function addTemplateCommands(program: Command, config: CliConfig): void {
   const build = template
     .command('build')
     .summary('build a template and its warm snapshot')
-    .description('Boots an image on a host, runs the set-up commands, and saves memory and disk. The template is made if it is new. Follows the build log.')
+    .description(
+      'Boots an image on a host, runs the set-up commands, and saves memory and disk. The template is made if it is new. Follows the build log.',
+    )
     .argument('<name>', 'name of the template')
     .option('--image <name>', 'root filesystem to start from (default: "minimal")')
     .option('--vcpus <n>', 'virtual processors (default: 1)', positiveInteger)
@@ -53,10 +69,15 @@ export function addTemplateCommands(program: Command, config: CliConfig): void {
     .action((name: string, options: BuildOptions) => buildTemplate(config, name, options));
   addHelpPage(build, {
     ...PAGE,
-    notes: ['The build is a workflow on the server: an interrupted wait does not stop it. A set-up command that does not end with 0 fails it.'],
+    notes: [
+      'The build is a workflow on the server: an interrupted wait does not stop it. A set-up command that does not end with 0 fails it.',
+    ],
     examples: [
       ['torpor template build minimal', 'a warm snapshot of the plain image'],
-      ['torpor template build tools --memory 1024 --setup "apt-get update" --setup "apt-get install -y git"', 'with software in it'],
+      [
+        'torpor template build tools --memory 1024 --setup "apt-get update" --setup "apt-get install -y git"',
+        'with software in it',
+      ],
     ],
   });
 
@@ -94,7 +115,10 @@ async function listTemplates(config: CliConfig, json: boolean): Promise<void> {
 
 async function buildTemplate(config: CliConfig, name: string, options: BuildOptions): Promise<void> {
   if (!TEMPLATE_NAME_PATTERN.test(name)) {
-    throw new CliError(`${JSON.stringify(name)} is no template name: up to 64 letters, digits, dots, dashes and underscores`, { exitCode: EXIT.usage });
+    throw new CliError(
+      `${JSON.stringify(name)} is no template name: up to 64 letters, digits, dots, dashes and underscores`,
+      { exitCode: EXIT.usage },
+    );
   }
   const client = new RestClient(findApi(config));
   let build = await client.build(buildRequest(name, options));

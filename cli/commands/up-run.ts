@@ -10,7 +10,18 @@ import { ensureWarmTemplate } from '../platform/warm-template.js';
 import { RestClient } from '../rest-client.js';
 import { StepReport } from '../step-report.js';
 import { ensureReady } from './setup.js';
-import type { UpOptions } from './up.js';
+
+export interface UpOptions {
+  home: string;
+  port: number;
+  temporalPort: number;
+  uiPort: number;
+  postgresPort: number;
+  ephemeralPorts: boolean;
+  stopVms: boolean;
+  warm: boolean;
+  json: boolean;
+}
 
 export async function runUp(config: CliConfig, options: UpOptions): Promise<void> {
   const report = new StepReport(options.json);
@@ -24,15 +35,23 @@ export async function runUp(config: CliConfig, options: UpOptions): Promise<void
       isDefaultHome: home === DEFAULT_ROOT_HOME,
       ports: options.ephemeralPorts
         ? undefined
-        : { api: options.port, postgres: options.postgresPort, temporal: options.temporalPort, temporalUi: options.uiPort },
+        : {
+            api: options.port,
+            postgres: options.postgresPort,
+            temporal: options.temporalPort,
+            temporalUi: options.uiPort,
+          },
     },
     report,
     {
       restarting: (name, why, pauseMs) => tellRestart(report, platform.home.logFile(name), name, why, pauseMs),
-      restarted: (name) => report.done(name, 'serves again', 0),
+      restarted: (name) => report.say(`${pc.green('✓')} ${name} serves again`, { restarted: name }),
       gaveUp: (name, error) =>
         collapse.fail(
-          new CliError(`${name} cannot run: ${error.message}`, { suggestion: 'correct its settings and start torpor again', code: 'configuration' }),
+          new CliError(`${name} cannot run: ${error.message}`, {
+            suggestion: 'correct its settings and start torpor again',
+            code: 'configuration',
+          }),
         ),
     },
   );
@@ -40,13 +59,23 @@ export async function runUp(config: CliConfig, options: UpOptions): Promise<void
   try {
     const client = await interruption.guard(bringUp(platform, config, options, report));
     await Promise.race([interruption.happened, collapse.failed]);
-    if (options.stopVms) await report.step('pausing sandboxes', (note) => pauseAll(client, note), (count) => `${count} on disk`);
+    if (options.stopVms)
+      await report.step(
+        'pausing sandboxes',
+        (note) => pauseAll(client, note),
+        (count) => `${count} on disk`,
+      );
   } finally {
     await platform.stop();
   }
 }
 
-async function bringUp(platform: Platform, config: CliConfig, options: UpOptions, report: StepReport): Promise<RestClient> {
+async function bringUp(
+  platform: Platform,
+  config: CliConfig,
+  options: UpOptions,
+  report: StepReport,
+): Promise<RestClient> {
   const started = performance.now();
   await ensureReady(config, report);
   const { credentials, keyIsNew } = await platform.start();
@@ -55,7 +84,11 @@ async function bringUp(platform: Platform, config: CliConfig, options: UpOptions
   if (options.warm) {
     // Without the snapshot everything works, only slower: its failure is told and ends nothing.
     await report
-      .step('warm snapshot', (note) => ensureWarmTemplate(client, note), (how) => `minimal (${how})`)
+      .step(
+        'warm snapshot',
+        (note) => ensureWarmTemplate(client, note),
+        (how) => `minimal (${how})`,
+      )
       .catch((error: unknown) => process.stderr.write(`${pc.yellow('!')} ${(error as Error).message}\n`));
   }
   report.say(pc.dim('Ctrl-C stops it; running machines survive.'), { up: true });
@@ -70,7 +103,9 @@ function tellAddresses(report: StepReport, credentials: Credentials, keyIsNew: b
     `  API          ${pc.cyan(api_url)}`,
     `  API docs     ${pc.cyan(`${api_url}/docs`)}`,
     ...(temporal_ui_url === null ? [] : [`  Temporal UI  ${pc.cyan(temporal_ui_url)}`]),
-    keyIsNew ? `  API key      ${api_key}  (shown once; kept in ${home}/credentials.json)` : `  API key      in ${home}/credentials.json`,
+    keyIsNew
+      ? `  API key      ${api_key}  (shown once; kept in ${home}/credentials.json)`
+      : `  API key      in ${home}/credentials.json`,
     ...(home === DEFAULT_ROOT_HOME ? [] : [`  for the other commands: export TORPOR_HOME=${home}`]),
     '',
   ];

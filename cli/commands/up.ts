@@ -3,24 +3,15 @@ import type { CliConfig } from '../config.js';
 import { EXIT } from '../exit-codes.js';
 import { addHelpPage } from '../help-page.js';
 import { positiveInteger } from '../option-values.js';
-
-export interface UpOptions {
-  home: string;
-  port: number;
-  temporalPort: number;
-  uiPort: number;
-  postgresPort: number;
-  ephemeralPorts: boolean;
-  stopVms: boolean;
-  warm: boolean;
-  json: boolean;
-}
+import type { UpOptions } from './up-run.js';
 
 export function addUpCommand(program: Command, config: CliConfig): void {
   const command = program
     .command('up')
     .summary('run a whole platform on this machine')
-    .description('Runs a whole platform on this machine, in the foreground, until Ctrl-C or SIGTERM: Postgres, Temporal with its UI, control worker, API and host worker.')
+    .description(
+      'Runs a whole platform on this machine, in the foreground, until Ctrl-C or SIGTERM: Postgres, Temporal with its UI, control worker, API and host worker.',
+    )
     .option('--home <dir>', 'where its data is kept', config.home)
     .option('--port <n>', 'port of the API', positiveInteger, 8080)
     .option('--temporal-port <n>', 'port of Temporal', positiveInteger, 7233)

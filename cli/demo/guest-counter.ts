@@ -59,5 +59,7 @@ export function parseReading(output: string): Pick<CounterReading, 'count' | 'pr
 export async function run(client: RestClient, id: string, command: string): Promise<string> {
   const { exit_code, stdout, stderr, timed_out } = await client.exec(id, { command, timeout_seconds: 60 });
   if (exit_code === 0) return stdout;
-  throw new CliError(`a command in the sandbox ${timed_out ? 'took too long' : `ended with exit code ${exit_code}`}: ${stderr.trim()}`);
+  throw new CliError(
+    `a command in the sandbox ${timed_out ? 'took too long' : `ended with exit code ${exit_code}`}: ${stderr.trim()}`,
+  );
 }

@@ -24,7 +24,14 @@ export class OwnPlatform {
   ) {
     this.#directory = realpathSync(mkdtempSync(join(tmpdir(), 'torpor-demo-')));
     // Servers of the operator's own are not the place for a demo.
-    const own = { ...config, home: this.#directory, databaseUrl: undefined, temporalAddress: undefined, temporalNamespace: 'default', temporalUiUrl: undefined };
+    const own = {
+      ...config,
+      home: this.#directory,
+      databaseUrl: undefined,
+      temporalAddress: undefined,
+      temporalNamespace: 'default',
+      temporalUiUrl: undefined,
+    };
     const fail = (name: string, why: string) => report.say(`! ${name} ended: ${why}`, { ended: name, why });
     this.#platform = new Platform(own, { home: this.#directory, isDefaultHome: false, ports: undefined }, report, {
       restarting: fail,
@@ -39,7 +46,11 @@ export class OwnPlatform {
     const { credentials } = await this.#platform.start();
     this.#client = new RestClient({ url: credentials.api_url, key: credentials.api_key });
     const client = this.#client;
-    await this.report.step('warm snapshot', (note) => ensureWarmTemplate(client, note), () => 'create restores it instead of booting');
+    await this.report.step(
+      'warm snapshot',
+      (note) => ensureWarmTemplate(client, note),
+      () => 'create restores it instead of booting',
+    );
     return credentials;
   }
 
@@ -52,7 +63,9 @@ export class OwnPlatform {
           await cancelBuilds(client, note);
           await destroyAll(client, note);
         })
-        .catch((error: unknown) => this.report.say(`! ${(error as Error).message}`, { warning: (error as Error).message }));
+        .catch((error: unknown) =>
+          this.report.say(`! ${(error as Error).message}`, { warning: (error as Error).message }),
+        );
     }
     await this.#platform.stop();
     await removeHostRules(this.#platform.home.hostDirectory);

@@ -38,22 +38,35 @@ export async function runDemo(config: CliConfig, options: { own: boolean; json: 
 /** Claims about the host can only be checked on it, and by somebody who may look. */
 function checkPossible(config: CliConfig): void {
   if (config.apiUrl !== undefined && config.apiUrl !== readCredentials(config.home)?.api_url) {
-    throw new CliError(`TORPOR_API_URL=${config.apiUrl} is not the platform of this machine, and the demo looks at the host itself`, {
-      suggestion: 'unset TORPOR_API_URL, or run the demo on the host',
-      exitCode: EXIT.usage,
-    });
+    throw new CliError(
+      `TORPOR_API_URL=${config.apiUrl} is not the platform of this machine, and the demo looks at the host itself`,
+      {
+        suggestion: 'unset TORPOR_API_URL, or run the demo on the host',
+        exitCode: EXIT.usage,
+      },
+    );
   }
   if (process.getuid?.() !== 0) {
-    throw new CliError('the demo needs root: it looks at processes, namespaces and firewall rules', { suggestion: 'sudo torpor demo', code: 'not_root' });
+    throw new CliError('the demo needs root: it looks at processes, namespaces and firewall rules', {
+      suggestion: 'sudo torpor demo',
+      code: 'not_root',
+    });
   }
 }
 
 function runningPlatform(config: CliConfig): Credentials | undefined {
   const credentials = readCredentials(config.home);
-  return credentials !== undefined && lockHolder(new Home(config.home).lockFile) !== undefined ? credentials : undefined;
+  return credentials !== undefined && lockHolder(new Home(config.home).lockFile) !== undefined
+    ? credentials
+    : undefined;
 }
 
-async function play(credentials: Credentials, report: StepReport, claims: Claims, interruption: Interruption): Promise<void> {
+async function play(
+  credentials: Credentials,
+  report: StepReport,
+  claims: Claims,
+  interruption: Interruption,
+): Promise<void> {
   const client = new RestClient({ url: credentials.api_url, key: credentials.api_key });
   let created: string | undefined;
   try {
@@ -65,6 +78,7 @@ async function play(credentials: Credentials, report: StepReport, claims: Claims
         dataDirectory: join(credentials.home, 'host'),
         temporal: { address: credentials.temporal_address, namespace: credentials.temporal_namespace },
         onCreated: (id) => (created = id),
+        signal: interruption.signal,
       }),
     );
   } finally {
@@ -81,7 +95,14 @@ async function destroy(client: RestClient, id: string): Promise<void> {
 function conclude(report: StepReport, claims: Claims, ms: number): void {
   const { held, broken } = claims;
   if (broken.length > 0) {
-    throw new CliError(`${broken.length} of ${held + broken.length} claims do not hold:\n${broken.map((claim) => `  ${claim}`).join('\n')}`, { code: 'claim_broken' });
+    throw new CliError(
+      `${broken.length} of ${held + broken.length} claims do not hold:\n${broken.map((claim) => `  ${claim}`).join('\n')}`,
+      { code: 'claim_broken' },
+    );
   }
-  report.say(pc.bold(`\nAll ${held} claims hold, after ${seconds(ms)}.`), { claims: held, ok: true, seconds: Math.round(ms) / 1000 });
+  report.say(pc.bold(`\nAll ${held} claims hold, after ${seconds(ms)}.`), {
+    claims: held,
+    ok: true,
+    seconds: Math.round(ms) / 1000,
+  });
 }

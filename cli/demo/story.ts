@@ -18,6 +18,8 @@ export interface Stage {
   temporal: { address: string; namespace: string };
   /** Told the id as soon as there is one, so that it is destroyed whatever happens. */
   onCreated: (id: string) => void;
+  /** No further step is begun after it. */
+  signal: AbortSignal;
 }
 
 const FILE = '/home/user/kept.txt';
@@ -33,17 +35,29 @@ export async function tellStory(stage: Stage): Promise<void> {
   checkAlive(claims, alive);
 
   const content = `written before the pause of ${id}`;
-  const before = await report.step('run commands', async () => {
-    claims.check('a command runs in a Linux of its own', (await run(client, id, 'uname -s')).trim() === 'Linux', (await run(client, id, 'uname -sr')).trim());
-    await run(client, id, `printf %s '${content}' > ${FILE} && sync`);
-    await startCounter(client, id);
-    return readCounter(client, id);
-  }, ({ count }) => `a counter in memory is at ${count}, ${FILE} is written`);
+  const before = await report.step(
+    'run commands',
+    async () => {
+      claims.check(
+        'a command runs in a Linux of its own',
+        (await run(client, id, 'uname -s')).trim() === 'Linux',
+        (await run(client, id, 'uname -sr')).trim(),
+      );
+      await run(client, id, `printf %s '${content}' > ${FILE} && sync`);
+      await startCounter(client, id);
+      return readCounter(client, id);
+    },
+    ({ count }) => `a counter in memory is at ${count}, ${FILE} is written`,
+  );
 
   await operate(stage, 'pause', () => client.pause(id));
   const pausedAt = Date.now();
   checkGone(claims, 'while it is paused', await findTraces(id, stage.dataDirectory, alive.links));
-  await report.step('stay paused', () => delay(Math.max(0, pausedAt + PAUSED_MS - Date.now())), () => 'a stopped clock would show');
+  await report.step(
+    'stay paused',
+    () => delay(Math.max(0, pausedAt + PAUSED_MS - Date.now()), undefined, { signal: stage.signal }),
+    () => 'a stopped clock would show',
+  );
   const pausedMs = Date.now() - pausedAt;
 
   await operate(stage, 'resume', () => client.resume(id));
@@ -51,7 +65,11 @@ export async function tellStory(stage: Stage): Promise<void> {
   checkCounter(claims, before, after, pausedMs);
   const later = await readCounter(client, id, 'sleep 0.5\n');
   claims.check('and it keeps counting', later.count > after.count, `${after.count}, then ${later.count}`);
-  claims.check('the guest has the right time, within 2 s', clockErrorMs(after) <= CLOCK_TOLERANCE_MS, `${Math.round(clockErrorMs(after))} ms off`);
+  claims.check(
+    'the guest has the right time, within 2 s',
+    clockErrorMs(after) <= CLOCK_TOLERANCE_MS,
+    `${Math.round(clockErrorMs(after))} ms off`,
+  );
   const found = await run(client, id, `cat ${FILE}`);
   claims.check('the file is there', found === content, JSON.stringify(found));
 
@@ -78,7 +96,12 @@ async function create(stage: Stage): Promise<string> {
 }
 
 /** Starts an operation and follows it to its end; shows where its run can be looked at. */
-async function operate({ client, report }: Stage, title: string, start: () => Promise<Sandbox>): Promise<Operation> {
+async function operate(
+  { client, report, signal }: Stage,
+  title: string,
+  start: () => Promise<Sandbox>,
+): Promise<Operation> {
+  signal.throwIfAborted();
   return report.step(
     title,
     async (note) => {
@@ -93,9 +116,17 @@ async function operate({ client, report }: Stage, title: string, start: () => Pr
 
 /** That these are found is what makes it mean something that they are not found later. */
 function checkAlive(claims: Claims, traces: HostTraces): void {
-  claims.check('its machine is a process of this host', traces.processes.length > 0, traces.processes.join(', ') || 'none');
+  claims.check(
+    'its machine is a process of this host',
+    traces.processes.length > 0,
+    traces.processes.join(', ') || 'none',
+  );
   claims.check('it has a network namespace', traces.namespaces.length === 1, traces.namespaces.join(', ') || 'none');
-  claims.check('it has a link and an address', traces.links.length > 0 && traces.addresses.length > 0, [...traces.links, ...traces.addresses].join(', ') || 'none');
+  claims.check(
+    'it has a link and an address',
+    traces.links.length > 0 && traces.addresses.length > 0,
+    [...traces.links, ...traces.addresses].join(', ') || 'none',
+  );
 }
 
 function checkGone(claims: Claims, when: string, { processes, namespaces, links, rules, addresses }: HostTraces): void {
@@ -107,10 +138,22 @@ function checkGone(claims: Claims, when: string, { processes, namespaces, links,
 function checkCounter(claims: Claims, before: CounterReading, after: CounterReading, pausedMs: number): void {
   const ran = after.uptime - before.uptime;
   const passed = (after.hostAfterMs - before.hostBeforeMs) / 1000;
-  claims.check('the same process is still counting', after.process === before.process, `process ${before.process}, now ${after.process}`);
+  claims.check(
+    'the same process is still counting',
+    after.process === before.process,
+    `process ${before.process}, now ${after.process}`,
+  );
   claims.check('it did not start again', after.count >= before.count, `${before.count} before, ${after.count} after`);
-  claims.check('it did not run while it was paused', ran >= 0 && ran <= passed - pausedMs / 1000 + UPTIME_SLACK, `the guest ran ${ran.toFixed(1)} of ${passed.toFixed(1)} s`);
-  claims.check('it made no step too many', after.count - before.count <= ran / COUNT_SECONDS + 1, `${after.count - before.count} steps in ${ran.toFixed(1)} s`);
+  claims.check(
+    'it did not run while it was paused',
+    ran >= 0 && ran <= passed - pausedMs / 1000 + UPTIME_SLACK,
+    `the guest ran ${ran.toFixed(1)} of ${passed.toFixed(1)} s`,
+  );
+  claims.check(
+    'it made no step too many',
+    after.count - before.count <= ran / COUNT_SECONDS + 1,
+    `${after.count - before.count} steps in ${ran.toFixed(1)} s`,
+  );
 }
 
 /** /proc/uptime has two digits. */

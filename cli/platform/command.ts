@@ -25,7 +25,10 @@ const KEEP_CHARACTERS = 256 * 1024;
 const TAIL_LINES = 15;
 
 /** Runs a program to its end. Rejects only when it could not be started or ran out of time. */
-export async function tryCommand(argv: readonly [string, ...string[]], options: CommandOptions = {}): Promise<CommandResult> {
+export async function tryCommand(
+  argv: readonly [string, ...string[]],
+  options: CommandOptions = {},
+): Promise<CommandResult> {
   const [file, ...args] = argv;
   const timeoutMs = options.timeoutMs ?? 60_000;
   return new Promise((resolve, reject) => {
@@ -47,7 +50,12 @@ export async function tryCommand(argv: readonly [string, ...string[]], options: 
     }
     child.once('error', (error: NodeJS.ErrnoException) => {
       const why = error.code === 'ENOENT' ? 'it is not installed' : error.message;
-      reject(new CliError(`cannot run ${file}: ${why}`, { cause: error, code: error.code === 'ENOENT' ? 'not_installed' : 'failed' }));
+      reject(
+        new CliError(`cannot run ${file}: ${why}`, {
+          cause: error,
+          code: error.code === 'ENOENT' ? 'not_installed' : 'failed',
+        }),
+      );
     });
     child.once('close', (exitCode, signal) => {
       if (exitCode !== null) return resolve({ exitCode, ...output });
@@ -58,7 +66,10 @@ export async function tryCommand(argv: readonly [string, ...string[]], options: 
 }
 
 /** Like tryCommand, and an exit code other than 0 is an error that shows the end of the output. */
-export async function runCommand(argv: readonly [string, ...string[]], options: CommandOptions = {}): Promise<CommandResult> {
+export async function runCommand(
+  argv: readonly [string, ...string[]],
+  options: CommandOptions = {},
+): Promise<CommandResult> {
   const result = await tryCommand(argv, options);
   if (result.exitCode !== 0) throw commandError(argv, `exit code ${result.exitCode}`, result, options, EXIT.failed);
   return result;

@@ -1,4 +1,9 @@
-import { chooseDrivers, type DriverChoice, type Finding, type MachineFindings } from '../../host-worker/driver-choice.js';
+import {
+  chooseDrivers,
+  type DriverChoice,
+  type Finding,
+  type MachineFindings,
+} from '../../host-worker/driver-choice.js';
 import type { CliConfig } from '../config.js';
 import { readImages } from './guest-image.js';
 import { kvmFinding } from './kvm-finding.js';
@@ -17,9 +22,16 @@ export interface DoctorReport {
 
 export async function examineMachine(config: CliConfig): Promise<DoctorReport> {
   const rights = await machine.rights();
-  const network = rights.ok ? await machine.networkFacts() : [fact('namespaces', true, { ok: false, detail: 'not tried without root' }, 'run torpor with sudo')];
+  const network = rights.ok
+    ? await machine.networkFacts()
+    : [fact('namespaces', true, { ok: false, detail: 'not tried without root' }, 'run torpor with sudo')];
   const qemu = await machine.program('qemu', true, [qemuBinary(), '--version'], 'torpor setup (installs qemu-system)');
-  const qemuImg = await machine.program('qemu-img', true, ['qemu-img', '--version'], 'torpor setup (installs qemu-utils)');
+  const qemuImg = await machine.program(
+    'qemu-img',
+    true,
+    ['qemu-img', '--version'],
+    'torpor setup (installs qemu-utils)',
+  );
   const images = imagesFact(config);
   const kvm = await kvmFinding(config, qemu.ok);
   const facts: Fact[] = [
@@ -30,8 +42,20 @@ export async function examineMachine(config: CliConfig): Promise<DoctorReport> {
     ...network,
     await machine.device('tap', '/dev/net/tun', true, 'opens', 'modprobe tun'),
     await machine.cgroup(),
-    await machine.device('device-mapper', '/dev/mapper/control', false, 'for the dm-snapshot disk driver', 'optional: modprobe dm_snapshot'),
-    await machine.device('loop', '/dev/loop-control', false, 'for the dm-snapshot disk driver', 'optional: modprobe loop'),
+    await machine.device(
+      'device-mapper',
+      '/dev/mapper/control',
+      false,
+      'for the dm-snapshot disk driver',
+      'optional: modprobe dm_snapshot',
+    ),
+    await machine.device(
+      'loop',
+      '/dev/loop-control',
+      false,
+      'for the dm-snapshot disk driver',
+      'optional: modprobe loop',
+    ),
     await machine.reflink(config.home),
     userFact(config.vmUser),
     await temporalFact(config),
@@ -43,7 +67,13 @@ export async function examineMachine(config: CliConfig): Promise<DoctorReport> {
     await machine.clock(),
   ];
   const drivers = chooseDrivers(
-    { qemu: finding(qemu), kvm, qemuImg: finding(qemuImg), netns: together(rights, ...network), images: finding(images) },
+    {
+      qemu: finding(qemu),
+      kvm,
+      qemuImg: finding(qemuImg),
+      netns: together(rights, ...network),
+      images: finding(images),
+    },
     { hypervisor: config.hypervisor, accel: config.accel },
   );
   const ok = facts.every((one) => one.ok || !one.required) && drivers.every((choice) => choice.driver !== undefined);
@@ -53,7 +83,7 @@ export async function examineMachine(config: CliConfig): Promise<DoctorReport> {
 const KVM_REMEDY =
   'optional: guests run about ten times slower without it. Switch virtualization on in the firmware, or choose a machine with (nested) virtualization';
 
-export function qemuBinary(arch = process.arch): string {
+function qemuBinary(arch = process.arch): string {
   return arch === 'arm64' ? 'qemu-system-aarch64' : 'qemu-system-x86_64';
 }
 
@@ -65,14 +95,22 @@ function finding({ ok, detail }: Fact): Finding {
 function together(...facts: Fact[]): MachineFindings['netns'] {
   const broken = facts.find((one) => !one.ok);
   if (broken !== undefined) return { usable: false, why: `${broken.name}: ${broken.detail}` };
-  return { usable: true, why: `${facts.slice(1).map((one) => one.name).join(', ')} were tried and work` };
+  return {
+    usable: true,
+    why: `${facts
+      .slice(1)
+      .map((one) => one.name)
+      .join(', ')} were tried and work`,
+  };
 }
 
 function imagesFact(config: CliConfig): Fact {
   const index = readImages(config.cacheDir);
   const names = Object.keys(index?.images ?? {});
   const ok = index !== undefined && names.length > 0;
-  const detail = ok ? `kernel ${index.kernel.version}, agent ${index.agent.version}, ${names.join(', ')}` : `nothing is built in ${config.cacheDir}`;
+  const detail = ok
+    ? `kernel ${index.kernel.version}, agent ${index.agent.version}, ${names.join(', ')}`
+    : `nothing is built in ${config.cacheDir}`;
   return fact('guest image', true, { ok, detail }, 'torpor setup');
 }
 
@@ -84,14 +122,24 @@ function userFact(name: string): Fact {
 
 async function temporalFact(config: CliConfig): Promise<Fact> {
   if (config.temporalAddress !== undefined) {
-    return fact('temporal', true, { ok: true, detail: `the server at ${config.temporalAddress} (TEMPORAL_ADDRESS)` }, '');
+    return fact(
+      'temporal',
+      true,
+      { ok: true, detail: `the server at ${config.temporalAddress} (TEMPORAL_ADDRESS)` },
+      '',
+    );
   }
   try {
     const found = await findTemporal(config);
     if (found === undefined) return fact('temporal', true, { ok: false, detail: 'not found' }, 'torpor setup');
     return fact('temporal', true, { ok: true, detail: `${await temporalVersion(found.path)}, from ${found.from}` }, '');
   } catch (error) {
-    return fact('temporal', true, { ok: false, detail: (error as Error).message }, 'set TORPOR_TEMPORAL_BIN to a program that works, or unset it');
+    return fact(
+      'temporal',
+      true,
+      { ok: false, detail: (error as Error).message },
+      'set TORPOR_TEMPORAL_BIN to a program that works, or unset it',
+    );
   }
 }
 

@@ -25,11 +25,20 @@ export function readImages(cacheDir: string): ImageIndex | undefined {
 }
 
 /** Builds what is not in the cache: agent, kernel, initramfs and the `minimal` root filesystem. */
-export async function ensureGuestImage(config: CliConfig, verbose: boolean, onLine: (line: string) => void): Promise<ImageIndex> {
+export async function ensureGuestImage(
+  config: CliConfig,
+  verbose: boolean,
+  onLine: (line: string) => void,
+): Promise<ImageIndex> {
   await mkdir(config.cacheDir, { recursive: true });
   await runCommand(
     ['bash', join(PROJECT_ROOT, 'guest/image/build.sh'), '--cache', config.cacheDir, ...(verbose ? ['--verbose'] : [])],
-    { env: { ...config.inherited }, timeoutMs: 1_800_000, onLine: verbose ? onLine : (line) => (/^cached|^\//.test(line) ? undefined : onLine(line)), logFile: join(config.cacheDir, 'logs') },
+    {
+      env: { ...config.inherited },
+      timeoutMs: 1_800_000,
+      onLine: verbose ? onLine : (line) => (/^cached|^\//.test(line) ? undefined : onLine(line)),
+      logFile: join(config.cacheDir, 'logs'),
+    },
   );
   const index = readImages(config.cacheDir);
   if (index === undefined) throw new Error(`the image build succeeded but left no ${imagesFile(config.cacheDir)}`);

@@ -1,5 +1,16 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { chmodSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, statfsSync, writeSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  statfsSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { CliError } from '../cli-error.js';
 import { credentialsFile, type Credentials } from '../config.js';
@@ -59,10 +70,13 @@ export class Home {
     const { bavail, bsize } = statfsSync(this.directory);
     const free = bavail * bsize;
     if (free >= LEAST_FREE_BYTES) return;
-    throw new CliError(`the disk is full: ${Math.floor(free / 1024 ** 2)} MiB are free in ${this.directory}, and at least ${LEAST_FREE_BYTES / 1024 ** 2} MiB are needed`, {
-      suggestion: 'free some space, or choose another place with --home or TORPOR_HOME',
-      code: 'disk_full',
-    });
+    throw new CliError(
+      `the disk is full: ${Math.floor(free / 1024 ** 2)} MiB are free in ${this.directory}, and at least ${LEAST_FREE_BYTES / 1024 ** 2} MiB are needed`,
+      {
+        suggestion: 'free some space, or choose another place with --home or TORPOR_HOME',
+        code: 'disk_full',
+      },
+    );
   }
 
   /** Made once and kept: passwords and the first API key. */

@@ -20,7 +20,11 @@ const ADDRESS_SLOTS = '/run/torpor/slots';
 /** What the host remembers of a destroyed sandbox on purpose: that late steps of it are refused. */
 const TOMBSTONES = 'journal';
 
-export async function findTraces(sandboxId: string, dataDirectory: string, knownLinks: readonly string[] = []): Promise<HostTraces> {
+export async function findTraces(
+  sandboxId: string,
+  dataDirectory: string,
+  knownLinks: readonly string[] = [],
+): Promise<HostTraces> {
   const namespace = `sbx-${sandboxId}`;
   const namespaces = (await namesOf('/run/netns')).filter((name) => name === namespace);
   const links = await linksOf(namespaces, knownLinks);
@@ -55,9 +59,12 @@ async function linksOf(namespaces: readonly string[], known: readonly string[]):
   const outside = await linkList([]);
   const numbers = new Set<number>();
   for (const namespace of namespaces) {
-    for (const { link_index } of await linkList(['-n', namespace])) if (link_index !== undefined) numbers.add(link_index);
+    for (const { link_index } of await linkList(['-n', namespace]))
+      if (link_index !== undefined) numbers.add(link_index);
   }
-  return outside.filter(({ ifindex, ifname }) => numbers.has(ifindex) || known.includes(ifname)).map(({ ifname }) => ifname);
+  return outside
+    .filter(({ ifindex, ifname }) => numbers.has(ifindex) || known.includes(ifname))
+    .map(({ ifname }) => ifname);
 }
 
 async function linkList(where: string[]): Promise<Link[]> {

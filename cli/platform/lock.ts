@@ -54,7 +54,9 @@ function tryLink(from: string, to: string): boolean {
 function readHolder(file: string): ProcessIdentity | undefined {
   try {
     const { pid, startTime, bootId } = JSON.parse(readFileSync(file, 'utf8')) as Partial<ProcessIdentity>;
-    return pid === undefined || startTime === undefined || bootId === undefined ? undefined : { pid, startTime, bootId };
+    return pid === undefined || startTime === undefined || bootId === undefined
+      ? undefined
+      : { pid, startTime, bootId };
   } catch {
     return undefined; // gone meanwhile, or written by a machine that lost power: not a live holder's
   }

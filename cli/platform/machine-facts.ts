@@ -37,15 +37,33 @@ export function missingCapabilities(procStatus: string): string[] {
 export async function rights(): Promise<Fact> {
   const missing = missingCapabilities(await readFile('/proc/self/status', 'utf8'));
   const root = process.getuid?.() === 0;
-  const detail = !root ? 'not root' : missing.length === 0 ? 'root with all capabilities needed' : `root, but without ${missing.join(', ')}`;
-  return fact('root', true, { ok: root && missing.length === 0, detail }, 'run torpor with sudo; in a container, start it with --privileged');
+  const detail = !root
+    ? 'not root'
+    : missing.length === 0
+      ? 'root with all capabilities needed'
+      : `root, but without ${missing.join(', ')}`;
+  return fact(
+    'root',
+    true,
+    { ok: root && missing.length === 0, detail },
+    'run torpor with sudo; in a container, start it with --privileged',
+  );
 }
 
 /** Opens the device node: the driver behind it may be missing though the node is there. */
-export async function device(name: string, path: string, required: boolean, purpose: string, remedy: string): Promise<Fact> {
+export async function device(
+  name: string,
+  path: string,
+  required: boolean,
+  purpose: string,
+  remedy: string,
+): Promise<Fact> {
   const opened = await access(path, constants.R_OK | constants.W_OK).then(
     () => ({ ok: true, detail: `${path}: ${purpose}` }),
-    (error: NodeJS.ErrnoException) => ({ ok: false, detail: `${path}: ${error.code === 'ENOENT' ? 'not there' : error.message}` }),
+    (error: NodeJS.ErrnoException) => ({
+      ok: false,
+      detail: `${path}: ${error.code === 'ENOENT' ? 'not there' : error.message}`,
+    }),
   );
   return fact(name, required, opened, remedy);
 }
@@ -58,7 +76,11 @@ export async function networkFacts(): Promise<Fact[]> {
     'add table inet probe; add chain inet probe post { type nat hook postrouting priority 100 ; }; add set inet probe links { type ifname ; }; add rule inet probe post iifname @links masquerade';
   const tries: [name: string, argv: [string, ...string[]], remedy: string][] = [
     ['namespaces', ['ip', 'netns', 'add', namespace], 'the kernel needs CONFIG_NET_NS, and torpor root'],
-    ['veth', ['ip', '-n', namespace, 'link', 'add', 'probe0', 'type', 'veth', 'peer', 'name', 'probe1'], 'modprobe veth'],
+    [
+      'veth',
+      ['ip', '-n', namespace, 'link', 'add', 'probe0', 'type', 'veth', 'peer', 'name', 'probe1'],
+      'modprobe veth',
+    ],
     ['tun', ['ip', '-n', namespace, 'tuntap', 'add', 'dev', 'tap0', 'mode', 'tap'], 'modprobe tun'],
     ['nftables', [...inside, 'nft', nat], 'apt-get install nftables; modprobe nf_tables nft_chain_nat'],
   ];
@@ -75,14 +97,22 @@ async function works(argv: [string, ...string[]]): Promise<Verdict> {
   try {
     const { exitCode, stderr } = await tryCommand(argv, { timeoutMs: 10_000 });
     if (exitCode === 0) return { ok: true, detail: 'works (tried)' };
-    return { ok: false, detail: `${argv.slice(0, 3).join(' ')} …: ${stderr.trim().split('\n').at(-1) ?? `exit code ${exitCode}`}` };
+    return {
+      ok: false,
+      detail: `${argv.slice(0, 3).join(' ')} …: ${stderr.trim().split('\n').at(-1) ?? `exit code ${exitCode}`}`,
+    };
   } catch (error) {
     return { ok: false, detail: (error as Error).message };
   }
 }
 
 /** The first line that a program prints about itself. */
-export async function program(name: string, required: boolean, argv: [string, ...string[]], remedy: string): Promise<Fact> {
+export async function program(
+  name: string,
+  required: boolean,
+  argv: [string, ...string[]],
+  remedy: string,
+): Promise<Fact> {
   try {
     const { exitCode, stdout, stderr } = await tryCommand(argv, { timeoutMs: 10_000 });
     const detail = (stdout === '' ? stderr : stdout).split('\n')[0]?.trim() ?? '';
@@ -93,9 +123,15 @@ export async function program(name: string, required: boolean, argv: [string, ..
 }
 
 export async function cgroup(): Promise<Fact> {
-  const v2 = await access('/sys/fs/cgroup/cgroup.controllers').then(() => true, () => false);
+  const v2 = await access('/sys/fs/cgroup/cgroup.controllers').then(
+    () => true,
+    () => false,
+  );
   const directory = v2 ? '/sys/fs/cgroup' : '/sys/fs/cgroup/memory';
-  const writable = await access(directory, constants.W_OK).then(() => true, () => false);
+  const writable = await access(directory, constants.W_OK).then(
+    () => true,
+    () => false,
+  );
   const detail = `${v2 ? 'version 2' : 'version 1'} at ${directory}, ${writable ? 'writable' : 'not writable: machines run without a limit of their own'}`;
   return fact('cgroup', false, { ok: writable, detail }, 'mount the cgroup file system writable');
 }
@@ -118,7 +154,7 @@ export async function reflink(directory: string): Promise<Fact> {
   }
 }
 
-export const NEEDED_DISK_BYTES = 4 * 1024 ** 3;
+const NEEDED_DISK_BYTES = 4 * 1024 ** 3;
 const NEEDED_MEMORY_BYTES = 2 * 1024 ** 3;
 
 export async function diskSpace(name: string, directory: string): Promise<Fact> {
@@ -126,7 +162,12 @@ export async function diskSpace(name: string, directory: string): Promise<Fact> 
   const { bavail, bsize } = await statfs(parent);
   const free = bavail * bsize;
   const detail = `${gibibytes(free)} free for ${directory}`;
-  return fact(name, true, { ok: free >= NEEDED_DISK_BYTES, detail }, `free at least ${gibibytes(NEEDED_DISK_BYTES)} there, or choose another place`);
+  return fact(
+    name,
+    true,
+    { ok: free >= NEEDED_DISK_BYTES, detail },
+    `free at least ${gibibytes(NEEDED_DISK_BYTES)} there, or choose another place`,
+  );
 }
 
 export async function memory(): Promise<Fact> {
@@ -134,12 +175,19 @@ export async function memory(): Promise<Fact> {
   const kibibytes = /^MemAvailable:\s*(\d+)/m.exec(info)?.[1];
   const available = kibibytes === undefined ? freemem() : Number(kibibytes) * 1024;
   const detail = `${gibibytes(available)} available of ${gibibytes(totalmem())}`;
-  return fact('memory', true, { ok: available >= NEEDED_MEMORY_BYTES, detail }, `torpor and one small sandbox need ${gibibytes(NEEDED_MEMORY_BYTES)}`);
+  return fact(
+    'memory',
+    true,
+    { ok: available >= NEEDED_MEMORY_BYTES, detail },
+    `torpor and one small sandbox need ${gibibytes(NEEDED_MEMORY_BYTES)}`,
+  );
 }
 
 /** Guests get their time from here, and leases and certificates depend on it. */
 export async function clock(): Promise<Fact> {
-  const source = (await readFile('/sys/devices/system/clocksource/clocksource0/current_clocksource', 'utf8').catch(() => 'unknown')).trim();
+  const source = (
+    await readFile('/sys/devices/system/clocksource/clocksource0/current_clocksource', 'utf8').catch(() => 'unknown')
+  ).trim();
   const detail = `${new Date().toISOString()}, clock source ${source}`;
   return fact('clock', true, { ok: Date.now() > OLDEST_SANE_TIME, detail }, 'set the clock, for example with chrony');
 }
@@ -148,10 +196,12 @@ export async function clock(): Promise<Fact> {
 const OLDEST_SANE_TIME = Date.UTC(2025, 0, 1);
 
 async function nearestExisting(directory: string): Promise<string> {
-  const there = await access(directory).then(() => true, () => false);
+  const there = await access(directory).then(
+    () => true,
+    () => false,
+  );
   return there || directory === dirname(directory) ? directory : nearestExisting(dirname(directory));
 }
-
 
 function gibibytes(bytes: number): string {
   return `${(bytes / 1024 ** 3).toFixed(1)} GiB`;

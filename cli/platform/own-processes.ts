@@ -28,10 +28,29 @@ export interface HostSettings {
   imagesFile: string;
 }
 
-const node = (entry: string): [string, string, string] => [process.execPath, '--enable-source-maps', join(PROJECT_ROOT, 'dist', entry)];
+const node = (entry: string): [string, string, string] => [
+  process.execPath,
+  '--enable-source-maps',
+  join(PROJECT_ROOT, 'dist', entry),
+];
 
-function ownProcess(name: string, entry: string, env: Record<string, string>, stopMs: number, readyMs: number): ServiceSpec {
-  return { name, argv: node(entry), env, cwd: PROJECT_ROOT, stopSignal: 'SIGTERM', stopMs, readyMs, readyLine: pinoReady(name) };
+function ownProcess(
+  name: string,
+  entry: string,
+  env: Record<string, string>,
+  stopMs: number,
+  readyMs: number,
+): ServiceSpec {
+  return {
+    name,
+    argv: node(entry),
+    env,
+    cwd: PROJECT_ROOT,
+    stopSignal: 'SIGTERM',
+    stopMs,
+    readyMs,
+    readyLine: pinoReady(name),
+  };
 }
 
 export function checkBuilt(): void {
@@ -39,10 +58,17 @@ export function checkBuilt(): void {
     (entry) => !existsSync(join(PROJECT_ROOT, 'dist', entry)),
   );
   if (missing.length === 0) return;
-  throw new CliError(`not built: dist/${missing.join(', dist/')}`, { suggestion: 'run `npm run build` in the folder of torpor', code: 'not_built' });
+  throw new CliError(`not built: dist/${missing.join(', dist/')}`, {
+    suggestion: 'run `npm run build` in the folder of torpor',
+    code: 'not_built',
+  });
 }
 
-export async function migrate(databaseUrl: string, inherited: Environment, onLine: (line: string) => void): Promise<string> {
+export async function migrate(
+  databaseUrl: string,
+  inherited: Environment,
+  onLine: (line: string) => void,
+): Promise<string> {
   const env = { ...inherited, DATABASE_URL: databaseUrl };
   const { stdout } = await runCommand(node('migrations/run.js'), { env, timeoutMs: 300_000, onLine });
   return stdout.trim().split('\n').at(-1) ?? '';

@@ -44,7 +44,11 @@ export class Platform {
     events: SupervisorEvents,
   ) {
     this.home = new Home(options.home);
-    this.#supervisor = new Supervisor(this.home.processesFile, (name) => new RotatingLog(this.home.logFile(name)), events);
+    this.#supervisor = new Supervisor(
+      this.home.processesFile,
+      (name) => new RotatingLog(this.home.logFile(name)),
+      events,
+    );
   }
 
   /** Takes the directory: from here on nobody else starts a platform in it. */
@@ -69,7 +73,8 @@ export class Platform {
   /** Starts everything that the environment does not name a server for. Returns how to reach it. */
   async start(): Promise<{ credentials: Credentials; keyIsNew: boolean }> {
     const leftovers = await endLeftovers(this.home.processesFile);
-    if (leftovers.length > 0) this.report.done('leftovers', `ended ${leftovers.join(', ')} of a torpor that was killed`, 0);
+    if (leftovers.length > 0)
+      this.report.done('leftovers', `ended ${leftovers.join(', ')} of a torpor that was killed`, 0);
     const ports = await this.#choosePorts();
     const { secrets, made } = this.home.secrets();
 
@@ -105,9 +110,13 @@ export class Platform {
       return { api: api ?? 0, postgres: postgres ?? 0, temporal: temporal ?? 0, temporalUi: temporalUi ?? 0 };
     }
     const wishes: PortWish[] = [{ what: 'the API', flag: '--port', port: ports.api }];
-    if (this.config.databaseUrl === undefined) wishes.push({ what: 'Postgres', flag: '--postgres-port', port: ports.postgres });
+    if (this.config.databaseUrl === undefined)
+      wishes.push({ what: 'Postgres', flag: '--postgres-port', port: ports.postgres });
     if (this.config.temporalAddress === undefined) {
-      wishes.push({ what: 'Temporal', flag: '--temporal-port', port: ports.temporal }, { what: "Temporal's UI", flag: '--ui-port', port: ports.temporalUi });
+      wishes.push(
+        { what: 'Temporal', flag: '--temporal-port', port: ports.temporal },
+        { what: "Temporal's UI", flag: '--ui-port', port: ports.temporalUi },
+      );
     }
     await checkPorts(wishes, LOOPBACK);
     return ports;
@@ -139,7 +148,13 @@ export class Platform {
         if (given === undefined) {
           const { path: binary } = await ensureTemporal(this.config, note);
           await this.#supervisor.start(
-            temporalService({ binary, database: this.home.temporalDatabase, port: ports.temporal, uiPort: ports.temporalUi, namespace }),
+            temporalService({
+              binary,
+              database: this.home.temporalDatabase,
+              port: ports.temporal,
+              uiPort: ports.temporalUi,
+              namespace,
+            }),
           );
         }
         const connection = await connectTemporal({ address, namespace });
@@ -151,7 +166,10 @@ export class Platform {
       },
       (made) => `${address}${made.length === 0 ? '' : `, registered ${made.join(', ')}`}`,
     );
-    return { address, uiUrl: this.config.temporalUiUrl ?? (given === undefined ? `http://${LOOPBACK}:${ports.temporalUi}` : undefined) };
+    return {
+      address,
+      uiUrl: this.config.temporalUiUrl ?? (given === undefined ? `http://${LOOPBACK}:${ports.temporalUi}` : undefined),
+    };
   }
 
   /**
@@ -159,7 +177,10 @@ export class Platform {
    * tells where its data plane is only with its next heartbeat.
    */
   async #startOwn(credentials: Credentials, databaseUrl: string, registrationToken: string): Promise<void> {
-    const temporal = { temporalAddress: credentials.temporal_address, temporalNamespace: credentials.temporal_namespace };
+    const temporal = {
+      temporalAddress: credentials.temporal_address,
+      temporalNamespace: credentials.temporal_namespace,
+    };
     const control = {
       ...temporal,
       databaseUrl,
@@ -177,7 +198,10 @@ export class Platform {
       imagesFile: imagesFile(this.config.cacheDir),
     };
     const { inherited } = this.config;
-    await Promise.all([this.#startOne(own.controlWorker(control, inherited)), this.#startOne(own.api(control, inherited))]);
+    await Promise.all([
+      this.#startOne(own.controlWorker(control, inherited)),
+      this.#startOne(own.api(control, inherited)),
+    ]);
     await this.#startOne(own.hostWorker(host, inherited));
   }
 

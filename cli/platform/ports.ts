@@ -13,12 +13,16 @@ export interface PortWish {
 export async function checkPorts(wishes: readonly PortWish[], host = '127.0.0.1'): Promise<void> {
   const twice = wishes.find((wish, index) => wishes.findIndex((other) => other.port === wish.port) < index);
   if (twice !== undefined) {
-    throw new CliError(`port ${twice.port} is given to two servers, one of them ${twice.what} (${twice.flag})`, { exitCode: EXIT.usage });
+    throw new CliError(`port ${twice.port} is given to two servers, one of them ${twice.what} (${twice.flag})`, {
+      exitCode: EXIT.usage,
+    });
   }
   const taken: PortWish[] = [];
   for (const wish of wishes) if ((await listenOnce(host, wish.port)) === undefined) taken.push(wish);
   if (taken.length === 0) return;
-  const lines = taken.map(({ what, flag, port }) => `port ${port} on ${host} is in use, and ${what} needs it: choose another with ${flag}`);
+  const lines = taken.map(
+    ({ what, flag, port }) => `port ${port} on ${host} is in use, and ${what} needs it: choose another with ${flag}`,
+  );
   throw new CliError(lines.join('\n'), {
     suggestion: `see who has it with \`ss -ltnp sport = :${taken[0]?.port}\`, or let --ephemeral-ports choose free ones`,
     exitCode: EXIT.conflict,

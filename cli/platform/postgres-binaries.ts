@@ -71,7 +71,10 @@ async function copyPrograms(native: string, target: string, cacheDir: string): P
 
 /** npm packages cannot hold symbolic links: the package lists them, as `native/lib/x.so.1.2` to `native/lib/x.so.1`. */
 async function makeLibraryLinks(directory: string): Promise<void> {
-  const list = JSON.parse(await readFile(join(directory, 'pg-symlinks.json'), 'utf8')) as { source: string; target: string }[];
+  const list = JSON.parse(await readFile(join(directory, 'pg-symlinks.json'), 'utf8')) as {
+    source: string;
+    target: string;
+  }[];
   for (const { source, target } of list) {
     const link = join(directory, target.replace(/^native\//, ''));
     if (dirname(source) !== dirname(target)) throw new CliError(`unexpected link ${target} in ${basename(directory)}`);

@@ -22,7 +22,9 @@ export interface PostgresOptions {
 export async function preparePostgres(options: PostgresOptions): Promise<ServiceSpec> {
   const user = findUser(DATABASE_USER);
   if (user === undefined) {
-    throw new CliError(`there is no user ${DATABASE_USER} to run Postgres`, { suggestion: 'run `torpor setup` as root' });
+    throw new CliError(`there is no user ${DATABASE_USER} to run Postgres`, {
+      suggestion: 'run `torpor setup` as root',
+    });
   }
   const binaries = await ensurePostgresBinaries(options.cacheDir);
   if (!existsSync(join(options.directory, 'PG_VERSION'))) await initialise(options, binaries, user);
@@ -37,7 +39,14 @@ export async function preparePostgres(options: PostgresOptions): Promise<Service
   ];
   return {
     name: 'postgres',
-    argv: [binaries.postgres, '-D', options.directory, '-p', String(options.port), ...settings.flatMap((setting) => ['-c', setting])],
+    argv: [
+      binaries.postgres,
+      '-D',
+      options.directory,
+      '-p',
+      String(options.port),
+      ...settings.flatMap((setting) => ['-c', setting]),
+    ],
     env: { LC_ALL: 'C', PATH: '/usr/bin:/bin' },
     cwd: options.directory,
     runAs: user,
@@ -65,7 +74,11 @@ export async function ensureDatabase(port: number, password: string): Promise<vo
 }
 
 /** Made under another name first: a crash in the middle leaves nothing that looks like a database. */
-async function initialise({ directory, password }: PostgresOptions, { initdb }: PostgresBinaries, user: SystemUser): Promise<void> {
+async function initialise(
+  { directory, password }: PostgresOptions,
+  { initdb }: PostgresBinaries,
+  user: SystemUser,
+): Promise<void> {
   const staging = `${directory}.new`;
   const data = join(staging, 'data');
   const passwordFile = join(staging, 'password');
@@ -74,7 +87,15 @@ async function initialise({ directory, password }: PostgresOptions, { initdb }: 
   writeFileSync(passwordFile, `${password}\n`, { mode: 0o600 });
   for (const path of [staging, data, passwordFile]) chownSync(path, user.uid, user.gid);
   await runCommand(
-    [initdb, `--pgdata=${data}`, `--username=${ROLE}`, '--auth=scram-sha-256', `--pwfile=${passwordFile}`, '--encoding=UTF8', '--no-locale'],
+    [
+      initdb,
+      `--pgdata=${data}`,
+      `--username=${ROLE}`,
+      '--auth=scram-sha-256',
+      `--pwfile=${passwordFile}`,
+      '--encoding=UTF8',
+      '--no-locale',
+    ],
     { uid: user.uid, gid: user.gid, cwd: data, timeoutMs: 120_000 },
   );
   renameSync(data, directory);

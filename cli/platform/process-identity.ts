@@ -35,7 +35,11 @@ export function isAlive(identity: ProcessIdentity): boolean {
  * Ends a process that is not our child: asks, waits, insists. There is no event for the end
  * of somebody else's child, so /proc is looked at with a growing pause.
  */
-export async function endProcess(identity: ProcessIdentity, graceMs: number, signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+export async function endProcess(
+  identity: ProcessIdentity,
+  graceMs: number,
+  signal: NodeJS.Signals = 'SIGTERM',
+): Promise<void> {
   for (const attempt of [signal, 'SIGKILL'] as const) {
     if (!isAlive(identity)) return;
     try {
@@ -45,7 +49,8 @@ export async function endProcess(identity: ProcessIdentity, graceMs: number, sig
       throw error;
     }
     const deadline = Date.now() + graceMs;
-    for (let pause = 10; isAlive(identity) && Date.now() < deadline; pause = Math.min(pause * 2, 200)) await delay(pause);
+    for (let pause = 10; isAlive(identity) && Date.now() < deadline; pause = Math.min(pause * 2, 200))
+      await delay(pause);
   }
   if (isAlive(identity)) throw new Error(`process ${identity.pid} cannot be ended: it does not react to SIGKILL`);
 }

@@ -32,6 +32,8 @@ export interface ServiceEnd {
 }
 
 const TAIL_LINES = 12;
+/** How long the last output of an ended process may take to arrive. */
+const PIPE_MS = 1_000;
 
 /** One run of one process, from spawn to exit. */
 export class Service {
@@ -58,7 +60,11 @@ export class Service {
         this.#spawnError = error;
         resolve({ code: null, signal: null });
       });
+      // Output is complete at `close`. A descendant that holds the pipes may put that off for ever.
       this.#child.once('close', (code, signal) => resolve({ code, signal }));
+      this.#child.once('exit', (code, signal) =>
+        setTimeout(() => this.#letGo(() => resolve({ code, signal })), PIPE_MS).unref(),
+      );
     });
     this.#ready = this.#watchOutput();
   }
@@ -92,7 +98,7 @@ export class Service {
   /** Asks it to end, insists after its grace time, and returns when it is gone. */
   async stop(): Promise<ServiceEnd> {
     this.#signal(this.spec.stopSignal);
-    const timer = setTimeout(() => this.#signal('SIGKILL'), this.spec.stopMs);
+    const timer = setTimeout(() => this.#killGroup(), this.spec.stopMs);
     const end = await this.exited;
     clearTimeout(timer);
     return end;
@@ -116,6 +122,21 @@ export class Service {
   #signal(signal: NodeJS.Signals): void {
     // kill() is harmless once the child was reaped: Node knows that it is gone.
     this.#child.kill(signal);
+  }
+
+  /** With what it started and did not put into a session of its own, as virtual machines are. */
+  #killGroup(): void {
+    try {
+      if (this.pid !== undefined) process.kill(-this.pid, 'SIGKILL');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+    }
+  }
+
+  #letGo(done: () => void): void {
+    this.#child.stdout?.destroy();
+    this.#child.stderr?.destroy();
+    done();
   }
 
   #endedEarly(end: ServiceEnd): CliError {

@@ -72,7 +72,8 @@ async function checkToolchains(env: Record<string, string>): Promise<string> {
     const result = await tryCommand([...argv], { env }).catch((error: unknown) => {
       throw new CliError((error as Error).message, { suggestion: remedy, code: 'toolchain_missing' });
     });
-    if (result.exitCode !== 0) throw new CliError(`${argv.join(' ')} failed: ${result.stderr.trim()}`, { suggestion: remedy });
+    if (result.exitCode !== 0)
+      throw new CliError(`${argv.join(' ')} failed: ${result.stderr.trim()}`, { suggestion: remedy });
     found.push(result.stdout.trim().replace(/^go version /, ''));
   }
   return found.join(', ');

@@ -69,7 +69,10 @@ export class Supervisor {
       const end = await entry.service.exited;
       if (this.#stopping.signal.aborted) return;
       if (end.code === EX_CONFIG) {
-        return this.events.gaveUp(spec.name, new CliError(`${spec.name} refuses its configuration\n${entry.service.tail}`));
+        return this.events.gaveUp(
+          spec.name,
+          new CliError(`${spec.name} refuses its configuration\n${entry.service.tail}`),
+        );
       }
       const pause = backoff.next(performance.now() - started);
       this.events.restarting(spec.name, describeEnd(end), pause);

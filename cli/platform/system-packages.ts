@@ -4,7 +4,7 @@ import { CliError } from '../cli-error.js';
 import { PROJECT_ROOT } from '../project-root.js';
 import { runCommand, tryCommand } from './command.js';
 
-export const PACKAGE_LISTS = ['cli/platform/host-packages.txt', 'guest/image/host-packages.txt'];
+const PACKAGE_LISTS = ['cli/platform/host-packages.txt', 'guest/image/host-packages.txt'];
 
 /** Names of one list: `#` starts a comment, `[amd64]` limits a line to that architecture. */
 export function parsePackageList(text: string, architecture: string): string[] {

@@ -46,10 +46,13 @@ export async function ensureSystemUser(name: string, kvm: boolean): Promise<'the
 export function checkReachableByOthers(directory: string, flag: string): void {
   for (let path = directory; ; path = dirname(path)) {
     if ((statSync(path).mode & 0o001) === 0) {
-      throw new CliError(`${path} is closed to other users, but the database and the virtual machines run as users of their own`, {
-        suggestion: `choose another directory with ${flag}, or open it: chmod o+x ${path}`,
-        code: 'closed_directory',
-      });
+      throw new CliError(
+        `${path} is closed to other users, but the database and the virtual machines run as users of their own`,
+        {
+          suggestion: `choose another directory with ${flag}, or open it: chmod o+x ${path}`,
+          code: 'closed_directory',
+        },
+      );
     }
     if (path === dirname(path)) return;
   }

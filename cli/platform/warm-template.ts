@@ -5,13 +5,16 @@ import type { Template } from '../rest-types.js';
 const TEMPLATE = 'minimal';
 
 /** Whether create can restore a snapshot instead of booting: some host has one of the template's own size. */
-export function isWarm({ warm, vcpus, memory_mb }: Template, onlineHosts: ReadonlySet<string>): boolean {
+function isWarm({ warm, vcpus, memory_mb }: Template, onlineHosts: ReadonlySet<string>): boolean {
   return warm.some((one) => one.vcpus === vcpus && one.memory_mb === memory_mb && onlineHosts.has(one.host_id));
 }
 
 /** Builds the warm snapshot of the template that everybody starts with, unless there is one. */
 export async function ensureWarmTemplate(client: RestClient, note: (text: string) => void): Promise<'there' | 'built'> {
-  const [{ items: templates }, { items: hosts }] = await Promise.all([client.templates({ limit: 200 }), client.hosts({ limit: 200 })]);
+  const [{ items: templates }, { items: hosts }] = await Promise.all([
+    client.templates({ limit: 200 }),
+    client.hosts({ limit: 200 }),
+  ]);
   const online = new Set(hosts.filter(({ status }) => status === 'online').map(({ id }) => id));
   // A team's own template of that name comes before the platform's; either serves its creates.
   if (templates.some((template) => template.name === TEMPLATE && isWarm(template, online))) return 'there';

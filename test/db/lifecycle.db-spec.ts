@@ -23,6 +23,7 @@ const SPEC: SandboxSpec = {
 };
 const TEMPORAL: ControlTemporal = {
   armKeeper: () => Promise.reject(new Error('not used here')),
+  wakeKeeper: () => Promise.resolve(),
   runOperation: () => Promise.reject(new Error('not used here')),
 };
 const SNAPSHOT = { generation: 2, memoryBytes: 1000, frozenMs: 5 };
@@ -70,9 +71,18 @@ describe('lifecycle in the database', () => {
     });
   }
 
-  function create(changes: Partial<CreateSandboxInput & { runId: string }> = {}): CreateSandboxInput & { runId: string } {
+  function create(
+    changes: Partial<CreateSandboxInput & { runId: string }> = {},
+  ): CreateSandboxInput & { runId: string } {
     count += 1;
-    return { opId: `op${count}`, sandboxId: `sbx${count}`, teamId: 'team', runId: `run${count}`, spec: SPEC, ...changes };
+    return {
+      opId: `op${count}`,
+      sandboxId: `sbx${count}`,
+      teamId: 'team',
+      runId: `run${count}`,
+      spec: SPEC,
+      ...changes,
+    };
   }
 
   async function running(spec: Partial<SandboxSpec> = {}): Promise<string> {
@@ -92,7 +102,8 @@ describe('lifecycle in the database', () => {
     return sandboxId;
   }
 
-  const row = (id: string): Promise<SandboxEntity> => database.dataSource.manager.findOneByOrFail(SandboxEntity, { id });
+  const row = (id: string): Promise<SandboxEntity> =>
+    database.dataSource.manager.findOneByOrFail(SandboxEntity, { id });
   const operationRow = (id: string): Promise<OperationEntity> =>
     database.dataSource.manager.findOneByOrFail(OperationEntity, { id });
   const events = async (sandboxId: string): Promise<string[]> => {
@@ -106,16 +117,38 @@ describe('lifecycle in the database', () => {
   it('creates, pauses, resumes and destroys; the row follows', async () => {
     await addHost('h1');
     const sandboxId = await paused({ timeoutSeconds: 60 });
-    expect(await row(sandboxId)).toMatchObject({ state: 'paused', epoch: 2, generation: 2, hostId: 'h1', expiresAt: null });
+    expect(await row(sandboxId)).toMatchObject({
+      state: 'paused',
+      epoch: 2,
+      generation: 2,
+      hostId: 'h1',
+      expiresAt: null,
+    });
 
     const resume = { opId: `r-${sandboxId}`, sandboxId, teamId: 'team', runId: 'r', kind: 'resume' } as const;
     const claim = await activities.claim(resume);
     expect(claim).toEqual({ epoch: 3, hostId: 'h1', vcpus: 1, memoryMb: 512, egress: true, generation: 2 });
     await activities.settle({ sandboxId, opId: resume.opId, epoch: 3, operation: 'succeeded', sandbox: 'running' });
-    expect(await row(sandboxId)).toMatchObject({ state: 'running', expiresAt: new Date(now.getTime() + 60_000), startedAt: now });
+    expect(await row(sandboxId)).toMatchObject({
+      state: 'running',
+      expiresAt: new Date(now.getTime() + 60_000),
+      startedAt: now,
+    });
 
-    await database.dataSource.manager.insert(SandboxSecretEntity, { id: sandboxId, teamId: 'team', accessToken: 't', env: {} });
-    const destroy = { opId: `d-${sandboxId}`, sandboxId, teamId: 'team', runId: 'd', kind: 'destroy', reason: 'requested' } as const;
+    await database.dataSource.manager.insert(SandboxSecretEntity, {
+      id: sandboxId,
+      teamId: 'team',
+      accessToken: 't',
+      env: {},
+    });
+    const destroy = {
+      opId: `d-${sandboxId}`,
+      sandboxId,
+      teamId: 'team',
+      runId: 'd',
+      kind: 'destroy',
+      reason: 'requested',
+    } as const;
     await activities.claim(destroy);
     await activities.settle({ sandboxId, opId: destroy.opId, epoch: 4, operation: 'succeeded', sandbox: 'stopped' });
     expect(await row(sandboxId)).toMatchObject({ state: 'stopped', stoppedAt: now, expiresAt: null });
@@ -142,7 +175,8 @@ describe('lifecycle in the database', () => {
     const results = await Promise.allSettled(claims);
     expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
     for (const result of results) {
-      if (result.status === 'rejected') expect(result.reason).toMatchObject({ type: 'state_conflict', nonRetryable: true });
+      if (result.status === 'rejected')
+        expect(result.reason).toMatchObject({ type: 'state_conflict', nonRetryable: true });
     }
     expect(await row(sandboxId)).toMatchObject({ state: 'pausing', epoch: 2 });
   });
@@ -153,7 +187,9 @@ describe('lifecycle in the database', () => {
     const input = create();
     const first = await activities.claimAndPlace(input);
     expect(await activities.claimAndPlace(input)).toEqual(first);
-    await expect(activities.claimAndPlace({ ...input, runId: 'reset' })).rejects.toMatchObject({ type: 'stale_operation' });
+    await expect(activities.claimAndPlace({ ...input, runId: 'reset' })).rejects.toMatchObject({
+      type: 'stale_operation',
+    });
 
     const { sandboxId, opId } = input;
     await activities.settle({ sandboxId, opId, epoch: 1, operation: 'succeeded', sandbox: 'running' });
@@ -183,10 +219,18 @@ describe('lifecycle in the database', () => {
     const first = await paused();
     const second = await running();
     const resume = { sandboxId: first, teamId: 'team', kind: 'resume' } as const;
-    await expect(activities.claim({ ...resume, opId: 'r1', runId: 'r1' })).rejects.toMatchObject({ type: 'no_hosts_available' });
+    await expect(activities.claim({ ...resume, opId: 'r1', runId: 'r1' })).rejects.toMatchObject({
+      type: 'no_hosts_available',
+    });
     expect(await row(first)).toMatchObject({ state: 'paused', epoch: 2 });
 
-    const { epoch } = await activities.claim({ opId: 'd', sandboxId: second, teamId: 'team', runId: 'd', kind: 'destroy' });
+    const { epoch } = await activities.claim({
+      opId: 'd',
+      sandboxId: second,
+      teamId: 'team',
+      runId: 'd',
+      kind: 'destroy',
+    });
     await activities.settle({ sandboxId: second, opId: 'd', epoch, operation: 'succeeded', sandbox: 'stopped' });
     expect(await activities.claim({ ...resume, opId: 'r2', runId: 'r2' })).toMatchObject({ epoch: 3 });
   });
@@ -272,7 +316,10 @@ describe('lifecycle in the database', () => {
     ).rejects.toMatchObject({ type: 'state_conflict' });
     await expect(
       activities.claim({ opId: 'x', sandboxId, teamId: 'team', runId: 'x', kind: 'resume' }),
-    ).rejects.toMatchObject({ type: 'state_conflict', details: [{ state: 'starting', operation: { id: opId, kind: 'create' } }] });
+    ).rejects.toMatchObject({
+      type: 'state_conflict',
+      details: [{ state: 'starting', operation: { id: opId, kind: 'create' } }],
+    });
   });
 
   it('hides the sandboxes and templates of other teams', async () => {
@@ -285,9 +332,9 @@ describe('lifecycle in the database', () => {
       `INSERT INTO templates (id, team_id, name, image, vcpus, memory_mb) VALUES ('theirs', 'other', 'theirs', 'minimal', 1, 512)
        ON CONFLICT DO NOTHING`,
     );
-    await expect(
-      activities.claimAndPlace(create({ spec: { ...SPEC, templateId: 'theirs' } })),
-    ).rejects.toMatchObject({ type: 'not_found' });
+    await expect(activities.claimAndPlace(create({ spec: { ...SPEC, templateId: 'theirs' } }))).rejects.toMatchObject({
+      type: 'not_found',
+    });
   });
 
   it('remembers which operation a new one repeats', async () => {
@@ -335,9 +382,7 @@ describe('lifecycle in the database', () => {
   });
 
   it('tells an outage of the database from a refusal', async () => {
-    const broken = new ControlRepository(
-      await startClosed(database),
-    );
+    const broken = new ControlRepository(await startClosed(database));
     const cut = createControlActivities(broken, TEMPORAL);
     await expect(cut.readDeadline({ sandboxId: 'x' })).rejects.toMatchObject({ nonRetryable: false });
   });

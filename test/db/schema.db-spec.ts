@@ -27,7 +27,9 @@ describe('schema', () => {
     await dataSource.query(`INSERT INTO sandboxes
       (id, team_id, template_id, state, epoch, version, vcpus, memory_mb, timeout_seconds, on_timeout, egress, cold, metadata)
       VALUES ('s', 'platform', 'minimal', 'error', 1, 1, 1, 128, 0, 'pause', true, false, '{}')`);
-    await dataSource.query(`INSERT INTO sandbox_events (sandbox_id, team_id, type, data) VALUES ('s', 'platform', 't', '{}')`);
+    await dataSource.query(
+      `INSERT INTO sandbox_events (sandbox_id, team_id, type, data) VALUES ('s', 'platform', 't', '{}')`,
+    );
     await expect(dataSource.query(`UPDATE sandbox_events SET type = 'x'`)).rejects.toThrow('append-only');
     await expect(dataSource.query(`DELETE FROM sandbox_events`)).rejects.toThrow('append-only');
   });

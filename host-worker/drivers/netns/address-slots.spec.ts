@@ -26,7 +26,8 @@ describe('AddressSlots', () => {
     const taken = await Promise.all(ids.map(async (id) => ({ id, slot: await slots().take(id) })));
     for (const gone of taken) {
       await slots().release(gone.slot);
-      for (const other of taken.filter(({ id }) => id !== gone.id)) expect(await slots().find(other.id)).toEqual(other.slot);
+      for (const other of taken.filter(({ id }) => id !== gone.id))
+        expect(await slots().find(other.id)).toEqual(other.slot);
       await slots().take(gone.id);
     }
   });

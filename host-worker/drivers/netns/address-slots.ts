@@ -59,7 +59,10 @@ export class AddressSlots {
     } finally {
       await rm(record, { force: true });
     }
-    throw new DomainError('command_failed', `all ${this.#count} address pairs of this host are in use; see ${this.dir}`);
+    throw new DomainError(
+      'command_failed',
+      `all ${this.#count} address pairs of this host are in use; see ${this.dir}`,
+    );
   }
 
   async find(id: string): Promise<AddressSlot | undefined> {
@@ -121,7 +124,9 @@ export class AddressSlots {
       return JSON.parse(await readFile(join(this.dir, name), 'utf8')) as SlotRecord;
     } catch (err) {
       if (hasErrno(err, 'ENOENT')) return undefined;
-      throw new Error(`${join(this.dir, name)} cannot be read; delete it if no sandbox uses that address`, { cause: err });
+      throw new Error(`${join(this.dir, name)} cannot be read; delete it if no sandbox uses that address`, {
+        cause: err,
+      });
     }
   }
 
@@ -145,7 +150,10 @@ export function parseCidr(cidr: string): { first: number; size: number } {
   const match = /^(\d{1,3}(?:\.\d{1,3}){3})\/(\d{1,2})$/.exec(cidr);
   const [address, bits] = [toNumber(match?.[1] ?? ''), Number(match?.[2])];
   if (!Number.isInteger(address) || !(bits >= 8 && bits <= 30)) {
-    throw new DomainError('invalid_request', `"${cidr}" is no IPv4 range; give one such as 10.96.0.0/16, from /8 to /30`);
+    throw new DomainError(
+      'invalid_request',
+      `"${cidr}" is no IPv4 range; give one such as 10.96.0.0/16, from /8 to /30`,
+    );
   }
   const size = 2 ** (32 - bits);
   return { first: address - (address % size), size };
@@ -159,11 +167,15 @@ function startOf(id: string, count: number): number {
 }
 
 function addressesInUse(): Set<string> {
-  return new Set(Object.values(networkInterfaces()).flatMap((addresses) => (addresses ?? []).map(({ address }) => address)));
+  return new Set(
+    Object.values(networkInterfaces()).flatMap((addresses) => (addresses ?? []).map(({ address }) => address)),
+  );
 }
 
 function toNumber(dotted: string): number {
-  const parts = dotted.split('.').map((part) => (/^\d{1,3}$/.test(part) && Number(part) < 256 ? Number(part) : Number.NaN));
+  const parts = dotted
+    .split('.')
+    .map((part) => (/^\d{1,3}$/.test(part) && Number(part) < 256 ? Number(part) : Number.NaN));
   return parts.length === 4 ? parts.reduce((sum, part) => sum * 256 + part, 0) : Number.NaN;
 }
 

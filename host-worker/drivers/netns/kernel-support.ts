@@ -10,9 +10,21 @@ const LACKING: readonly { tool: string; says: RegExp; what: string }[] = [
   { tool: 'ip', says: /Unknown device type|Operation not supported/, what: 'veth devices (module veth)' },
   { tool: 'ip', says: /open: \/dev\/net\/tun|\/dev\/net\/tun: No such/, what: 'tap devices (module tun)' },
   { tool: 'ip', says: /mount.*failed|unshare/, what: 'network namespaces, or the right to make them' },
-  { tool: 'nft', says: /Could not process rule: (No such file|Operation not supported|Protocol not supported)/, what: 'nftables with NAT (modules nf_tables, nft_chain_nat, nft_masq, nft_ct)' },
-  { tool: 'nft', says: /Unable to initialize Netlink|cache initialization failed/, what: 'nftables (module nf_tables)' },
-  { tool: 'tc', says: /Specified qdisc (kind is unknown|not found)|No such file/, what: 'the tbf queueing discipline (module sch_tbf), which the configured rate limit needs' },
+  {
+    tool: 'nft',
+    says: /Could not process rule: (No such file|Operation not supported|Protocol not supported)/,
+    what: 'nftables with NAT (modules nf_tables, nft_chain_nat, nft_masq, nft_ct)',
+  },
+  {
+    tool: 'nft',
+    says: /Unable to initialize Netlink|cache initialization failed/,
+    what: 'nftables (module nf_tables)',
+  },
+  {
+    tool: 'tc',
+    says: /Specified qdisc (kind is unknown|not found)|No such file/,
+    what: 'the tbf queueing discipline (module sch_tbf), which the configured rate limit needs',
+  },
 ];
 
 /** A failed tool's words as what the machine lacks; anything else comes back unchanged. */
@@ -20,7 +32,12 @@ export function lackOr(err: unknown): unknown {
   if (!(err instanceof CommandError)) return err;
   const text = err.stderr;
   if (/Operation not permitted/.test(text)) {
-    return new DomainError('unsupported', `networks need root or CAP_NET_ADMIN and CAP_SYS_ADMIN: ${err.message}`, {}, { cause: err });
+    return new DomainError(
+      'unsupported',
+      `networks need root or CAP_NET_ADMIN and CAP_SYS_ADMIN: ${err.message}`,
+      {},
+      { cause: err },
+    );
   }
   const lack = LACKING.find(({ tool, says }) => err.argv.includes(tool) && says.test(text));
   if (lack === undefined) return err;

@@ -57,7 +57,9 @@ describe('NetnsNetwork', () => {
   it('adds nothing but a member of a set to the rules of the host', async () => {
     await network().ensure('a', { egress: true });
     await network().ensure('b', { egress: true });
-    const [first, second] = exec.commands.filter(({ line }) => line === 'nft -f -').map(({ input }) => input.split('\n'));
+    const [first, second] = exec.commands
+      .filter(({ line }) => line === 'nft -f -')
+      .map(({ input }) => input.split('\n'));
     const differing = first?.filter((line, index) => line !== second?.[index]);
     expect(differing).toEqual([expect.stringMatching(/^add element inet torpor_h_1 egress/)]);
   });
@@ -78,7 +80,9 @@ describe('NetnsNetwork', () => {
     ];
     for (const [line, stderr, message] of lacks) {
       exec.failing = { line, stderr };
-      const outcome = await network().ensure('abc', { egress: true }).catch((err: unknown) => err);
+      const outcome = await network()
+        .ensure('abc', { egress: true })
+        .catch((err: unknown) => err);
       // Undoing fails as well here, so the cause may be one of several.
       const cause = outcome instanceof AggregateError ? (outcome.errors[0] as unknown) : outcome;
       expect(cause).toMatchObject({ code: 'unsupported', message: expect.stringMatching(message) });

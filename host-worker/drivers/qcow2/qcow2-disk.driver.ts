@@ -136,7 +136,10 @@ export class Qcow2Disk implements Disk {
     if ((await this.find(id)) === undefined) throw missing(id, path);
     const info = await this.#img.info(path, signal);
     if (info.corrupt) {
-      throw new DomainError('command_failed', `the disk of ${id} is damaged; look at it with \`qemu-img check ${path}\``);
+      throw new DomainError(
+        'command_failed',
+        `the disk of ${id} is damaged; look at it with \`qemu-img check ${path}\``,
+      );
     }
     if (info.backing !== undefined) await requireBase(info.backing, `the disk of ${id}`);
     return info;

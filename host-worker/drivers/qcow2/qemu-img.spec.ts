@@ -30,6 +30,8 @@ describe('parseInfo', () => {
       snapshots: [],
       corrupt: false,
     });
-    expect(parseInfo('{"format":"qcow2","virtual-size":1,"format-specific":{"data":{"corrupt":true}}}').corrupt).toBe(true);
+    expect(parseInfo('{"format":"qcow2","virtual-size":1,"format-specific":{"data":{"corrupt":true}}}').corrupt).toBe(
+      true,
+    );
   });
 });

@@ -27,7 +27,12 @@ export class QemuImg {
   }
 
   /** `create` remembers the content under a name, `apply` returns to it, `delete` forgets it. */
-  async snapshot(action: 'create' | 'apply' | 'delete', name: string, path: string, signal?: AbortSignal): Promise<void> {
+  async snapshot(
+    action: 'create' | 'apply' | 'delete',
+    name: string,
+    path: string,
+    signal?: AbortSignal,
+  ): Promise<void> {
     const flag = { create: '-c', apply: '-a', delete: '-d' }[action];
     await this.#run(['snapshot', flag, name, path], signal);
   }

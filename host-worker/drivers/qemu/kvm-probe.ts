@@ -6,7 +6,12 @@ import { asUser, lookUpUser } from './vm-user.js';
 const DEADLINE_MS = 10_000;
 /** What the initramfs prints of a disk without a file system: by then the kernel and its first program have run. */
 const ALIVE = 'torpor-initramfs: cannot mount';
-const EMPTY_DISK = ['-blockdev', 'driver=null-co,node-name=disk,size=1048576,read-zeroes=on', '-device', 'virtio-blk-pci,drive=disk'];
+const EMPTY_DISK = [
+  '-blockdev',
+  'driver=null-co,node-name=disk,size=1048576,read-zeroes=on',
+  '-device',
+  'virtio-blk-pci,drive=disk',
+];
 
 /**
  * Whether guests can run under KVM on this machine. A device that opens proves nothing,
@@ -19,7 +24,10 @@ export async function probeKvm(
   options: { vmUser?: string; deadlineMs?: number; signal?: AbortSignal } = {},
 ): Promise<{ usable: boolean; reason: string }> {
   if (!(await exists('/dev/kvm'))) {
-    return { usable: false, reason: 'there is no /dev/kvm; the processor or the hypervisor around this machine offers none' };
+    return {
+      usable: false,
+      reason: 'there is no /dev/kvm; the processor or the hypervisor around this machine offers none',
+    };
   }
   const { deadlineMs = DEADLINE_MS } = options;
   const prefix = options.vmUser === undefined ? [] : await asUser(await lookUpUser(exec, options.vmUser), true);
@@ -29,7 +37,10 @@ export async function probeKvm(
     const begun = Date.now();
     const { stdout } = await exec.run(argv, { timeoutMs: deadlineMs, signal: options.signal });
     if (!stdout.includes(ALIVE)) {
-      return { usable: false, reason: `a test guest ended under KVM before its first program ran: ${lastLine(stdout)}` };
+      return {
+        usable: false,
+        reason: `a test guest ended under KVM before its first program ran: ${lastLine(stdout)}`,
+      };
     }
     return { usable: true, reason: `a test guest booted under KVM (${cpu}) in ${Date.now() - begun} ms` };
   } catch (err) {

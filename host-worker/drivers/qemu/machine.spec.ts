@@ -58,7 +58,8 @@ describe('vmArguments', () => {
 });
 
 describe('cpuModel', () => {
-  const cpuinfo = (vendor: string, flags: string): string => `processor\t: 0\nvendor_id\t: ${vendor}\nflags\t\t: ${flags}\n`;
+  const cpuinfo = (vendor: string, flags: string): string =>
+    `processor\t: 0\nvendor_id\t: ${vendor}\nflags\t\t: ${flags}\n`;
 
   it('is a baseline of the vendor under KVM', () => {
     expect(cpuModel('kvm', cpuinfo('AuthenticAMD', 'fpu avx2 bmi2 fma movbe'))).toBe('EPYC-v1');

@@ -14,11 +14,19 @@ const SYNC_EVERY_BYTES = 16 * 1024 * 1024;
  * to the file.
  */
 export class MemoryReceiver {
+  readonly #sockets = new Set<Socket>();
+
   private constructor(
     private readonly server: Server,
     private readonly socketPath: string,
     private readonly file: string,
-  ) {}
+  ) {
+    server.on('connection', (socket) => {
+      this.#sockets.add(socket);
+      // Whoever reads the socket gets its error too; without a listener it would end this process.
+      socket.on('error', () => undefined);
+    });
+  }
 
   static async listen(socketPath: string, file: string, owner: { uid: number; gid: number }): Promise<MemoryReceiver> {
     await rm(socketPath, { force: true });
@@ -31,22 +39,31 @@ export class MemoryReceiver {
 
   /** Resolves when the sender has closed and everything is on stable storage. */
   async receive(signal: AbortSignal): Promise<{ bytes: number; sha256: string }> {
-    const [socket] = (await once(this.server, 'connection', { signal })) as [Socket];
-    const abort = (): void => void socket.destroy(signal.reason as Error);
-    signal.addEventListener('abort', abort, { once: true });
     try {
-      return await this.#write(socket);
+      const [socket] = (await once(this.server, 'connection', { signal })) as [Socket];
+      return await this.#receiveFrom(socket, signal);
     } catch (err) {
+      signal.throwIfAborted();
       throw diskFullOr(err, `writing ${this.file}`);
-    } finally {
-      signal.removeEventListener('abort', abort);
-      socket.destroy();
     }
   }
 
   async close(): Promise<void> {
     this.server.close();
+    // Also one that connected after nobody waited any more.
+    for (const socket of this.#sockets) socket.destroy();
     await rm(this.socketPath, { force: true });
+  }
+
+  async #receiveFrom(socket: Socket, signal: AbortSignal): Promise<{ bytes: number; sha256: string }> {
+    const abort = (): void => void socket.destroy();
+    signal.addEventListener('abort', abort, { once: true });
+    try {
+      return await this.#write(socket);
+    } finally {
+      signal.removeEventListener('abort', abort);
+      socket.destroy();
+    }
   }
 
   async #write(socket: Socket): Promise<{ bytes: number; sha256: string }> {
@@ -73,7 +90,7 @@ export class MemoryReceiver {
 }
 
 async function writeAll(handle: FileHandle, chunk: Buffer): Promise<void> {
-  for (let done = 0; done < chunk.length; ) done += (await handle.write(chunk, done)).bytesWritten;
+  for (let done = 0; done < chunk.length;) done += (await handle.write(chunk, done)).bytesWritten;
 }
 
 class WriteBack {

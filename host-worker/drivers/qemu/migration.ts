@@ -4,7 +4,7 @@ import type { MemoryReceiver } from './memory-file.js';
 import type { QmpClient, QmpEvent, Wait } from './qmp-client.js';
 
 /** Memory is written and read at what the disk gives; beyond this something hangs. */
-export const MEMORY_TIMEOUT_MS = 10 * 60_000;
+const MEMORY_TIMEOUT_MS = 10 * 60_000;
 
 /** No throttling: the guest stands still, and nobody else uses this socket. Bytes per second. */
 const UNLIMITED = 2 ** 40;

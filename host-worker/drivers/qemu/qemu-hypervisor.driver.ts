@@ -59,7 +59,8 @@ export class QemuHypervisor implements Hypervisor {
   static async open(options: QemuOptions): Promise<QemuHypervisor> {
     const { stdout } = await options.exec.run([qemuBinary(), '--version']);
     const version = /version ([\d.]+)/.exec(stdout)?.[1];
-    if (version === undefined) throw new DomainError('unsupported', `${qemuBinary()} does not tell its version: ${stdout}`);
+    if (version === undefined)
+      throw new DomainError('unsupported', `${qemuBinary()} does not tell its version: ${stdout}`);
     const user = await lookUpUser(options.exec, options.vmUser);
     const cpu = cpuModel(options.accel, await readFile('/proc/cpuinfo', 'utf8'));
     return new QemuHypervisor(options, { name: 'qemu', version, cpu: `${options.accel}:${cpu}` }, cpu, user);
@@ -94,7 +95,9 @@ export class QemuHypervisor implements Hypervisor {
     return this.#locks.runExclusive(id, async () => {
       await this.#requireVm(id);
       // QEMU writes all disk requests out before it answers.
-      await QmpClient.with(this.#folder(id).control, { signal }, (qmp) => qmp.execute('stop', {}, { timeoutMs: 60_000, signal }));
+      await QmpClient.with(this.#folder(id).control, { signal }, (qmp) =>
+        qmp.execute('stop', {}, { timeoutMs: 60_000, signal }),
+      );
     });
   }
 
@@ -213,7 +216,11 @@ export class QemuHypervisor implements Hypervisor {
   }
 
   /** There is no event for a socket that begins to listen, only for a process that will not. */
-  async #connectWhenUp(process: ProcessIdentity, folder: VmFolder, signal: AbortSignal | undefined): Promise<QmpClient> {
+  async #connectWhenUp(
+    process: ProcessIdentity,
+    folder: VmFolder,
+    signal: AbortSignal | undefined,
+  ): Promise<QmpClient> {
     const deadline = Date.now() + MONITOR_TIMEOUT_MS;
     for (let pause = 2; ; pause = Math.min(pause * 2, 20)) {
       try {
@@ -259,7 +266,8 @@ async function runState(qmp: QmpClient): Promise<string> {
 
 async function requireFrozen(id: string, qmp: QmpClient): Promise<void> {
   const status = await runState(qmp);
-  if (status === 'running') throw new DomainError('state_conflict', `the VM of ${id} runs: freeze it before it is saved`);
+  if (status === 'running')
+    throw new DomainError('state_conflict', `the VM of ${id} runs: freeze it before it is saved`);
   if (status !== 'postmigrate') return;
   // QEMU saves a stopped VM only once. Nobody relies on the save before this one, so a moment of running is harmless.
   await qmp.execute('cont');
@@ -269,10 +277,13 @@ async function requireFrozen(id: string, qmp: QmpClient): Promise<void> {
 function startFailure(id: string, spec: VmSpec, cause: unknown, log: string): unknown {
   if (cause instanceof DomainError && cause.code !== 'command_failed' && cause.code !== 'timeout') return cause;
   const reason = log === '' ? (cause instanceof Error ? cause.message : String(cause)) : log;
-  const unloadable = spec.memoryFile !== undefined && /load of migration failed|Unknown ramblock|unknown section/i.test(log);
+  const unloadable =
+    spec.memoryFile !== undefined && /load of migration failed|Unknown ramblock|unknown section/i.test(log);
   return new DomainError(
     unloadable ? 'snapshot_corrupt' : 'command_failed',
-    unloadable ? `QEMU cannot load the saved memory ${spec.memoryFile} of ${id}: ${reason}` : `the VM of ${id} did not start: ${reason}`,
+    unloadable
+      ? `QEMU cannot load the saved memory ${spec.memoryFile} of ${id}: ${reason}`
+      : `the VM of ${id} did not start: ${reason}`,
     {},
     { cause },
   );

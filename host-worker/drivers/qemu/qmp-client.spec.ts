@@ -67,7 +67,10 @@ describe('QmpClient', () => {
       yes: ({ id }, send) => send({ return: {}, id }),
     });
     await QmpClient.with(path, {}, async (client) => {
-      await expect(client.execute('no')).rejects.toMatchObject({ code: 'command_failed', message: 'QEMU refused no: not now' });
+      await expect(client.execute('no')).rejects.toMatchObject({
+        code: 'command_failed',
+        message: 'QEMU refused no: not now',
+      });
       expect(await client.execute('yes')).toEqual({});
     });
   });
@@ -97,7 +100,9 @@ describe('QmpClient', () => {
     const event = client.event('NEVER', () => true, {});
     await expect(client.execute('die')).rejects.toMatchObject({ code: 'command_failed' });
     await expect(event).rejects.toMatchObject({ message: expect.stringContaining('closed the connection') });
-    await expect(client.execute('hang')).rejects.toMatchObject({ message: expect.stringContaining('closed the connection') });
+    await expect(client.execute('hang')).rejects.toMatchObject({
+      message: expect.stringContaining('closed the connection'),
+    });
   });
 
   it('does not wait for ever for a greeting, which QEMU keeps back while it talks to another', async () => {

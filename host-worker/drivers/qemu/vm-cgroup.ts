@@ -26,7 +26,10 @@ export class VmCgroup {
     try {
       if (await isVersion2()) {
         await this.#prepareVersion2();
-        await this.#fill(ROOT, pid, [['memory.max', bytes], ['pids.max', tasks]]);
+        await this.#fill(ROOT, pid, [
+          ['memory.max', bytes],
+          ['pids.max', tasks],
+        ]);
       } else {
         await this.#fill(join(ROOT, 'memory'), pid, [['memory.limit_in_bytes', bytes]]);
         await this.#fill(join(ROOT, 'pids'), pid, [['pids.max', tasks]]);

@@ -18,7 +18,12 @@ export async function lookUpUser(exec: Exec, name: string): Promise<VmUser> {
   } catch (err) {
     if (!(err instanceof CommandError && err.exitCode === 2)) throw err;
     const remedy = `create it: useradd --system --no-create-home --shell /usr/sbin/nologin ${name}`;
-    throw new DomainError('unsupported', `the user ${name}, whom VMs run as, does not exist; ${remedy}`, {}, { cause: err });
+    throw new DomainError(
+      'unsupported',
+      `the user ${name}, whom VMs run as, does not exist; ${remedy}`,
+      {},
+      { cause: err },
+    );
   }
 }
 

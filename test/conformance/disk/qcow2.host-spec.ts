@@ -26,7 +26,9 @@ async function put({ path, format }: DiskAttachment | DiskBase, value: number): 
 async function get({ path, format }: DiskAttachment | DiskBase): Promise<number> {
   const reads = [0, 33 * MIB].flatMap((offset) => ['-c', `read -v ${offset} 1`]);
   const { stdout } = await exec.run(['qemu-io', '-r', '-f', format, ...reads, path]);
-  const values = [...stdout.matchAll(/^[0-9a-f]{8}:\s+([0-9a-f]{2})/gm)].map((match) => Number.parseInt(match[1] ?? '', 16));
+  const values = [...stdout.matchAll(/^[0-9a-f]{8}:\s+([0-9a-f]{2})/gm)].map((match) =>
+    Number.parseInt(match[1] ?? '', 16),
+  );
   expect(values).toHaveLength(2);
   expect(values[0]).toBe(values[1]);
   return values[0] ?? -1;
@@ -95,7 +97,10 @@ describe('qcow2 beyond the port', () => {
     await writeFile(own.path, Buffer.alloc(MIB));
     await disk.create('orphan', own);
     await rm(own.path);
-    await expect(disk.attach('orphan')).rejects.toMatchObject({ code: 'not_found', message: expect.stringContaining(own.path) });
+    await expect(disk.attach('orphan')).rejects.toMatchObject({
+      code: 'not_found',
+      message: expect.stringContaining(own.path),
+    });
     await disk.remove('orphan');
   });
 

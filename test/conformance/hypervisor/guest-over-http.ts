@@ -49,17 +49,20 @@ function ask(host: string, { method, path, timeoutMs, body }: Question): Promise
   return new Promise((resolve, reject) => {
     const headers = body === undefined ? {} : { 'content-type': 'application/octet-stream' };
     const signal = AbortSignal.timeout(timeoutMs);
-    const asked = request({ host, port: PORT, method, path, headers, agent: false, signal }, (answer: IncomingMessage) => {
-      let text = '';
-      answer.setEncoding('utf8');
-      answer.on('data', (chunk: string) => (text += chunk));
-      answer.on('error', reject);
-      answer.on('end', () => {
-        const status = answer.statusCode ?? 0;
-        if (status >= 200 && status < 300) resolve(text);
-        else reject(new Error(`${method} ${path} answered ${status}: ${text}`));
-      });
-    });
+    const asked = request(
+      { host, port: PORT, method, path, headers, agent: false, signal },
+      (answer: IncomingMessage) => {
+        let text = '';
+        answer.setEncoding('utf8');
+        answer.on('data', (chunk: string) => (text += chunk));
+        answer.on('error', reject);
+        answer.on('end', () => {
+          const status = answer.statusCode ?? 0;
+          if (status >= 200 && status < 300) resolve(text);
+          else reject(new Error(`${method} ${path} answered ${status}: ${text}`));
+        });
+      },
+    );
     asked.on('error', reject);
     asked.end(body);
   });

@@ -36,7 +36,13 @@ export class QemuLab {
     await chmod(dir, 0o711);
     const runDir = await mkdtemp('/run/torpor-qemu-');
     await chmod(runDir, 0o711);
-    const network = new NetnsNetwork({ cidr: '10.99.0.0/24', hostTag: id, vmUser: USER, exec, slotsDir: join(dir, 'slots') });
+    const network = new NetnsNetwork({
+      cidr: '10.99.0.0/24',
+      hostTag: id,
+      vmUser: USER,
+      exec,
+      slotsDir: join(dir, 'slots'),
+    });
     await network.ensureHostTable();
     return new QemuLab(id, dir, runDir, images, network, new Qcow2Disk({ dataDir: dir, exec }));
   }

@@ -3,7 +3,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { VmSpec } from '../../../activities/host/ports.js';
 import { probeArguments, probeKvm } from '../../../host-worker/drivers/qemu/kvm-probe.js';
-import { type QemuHypervisor, QemuHypervisor as Qemu } from '../../../host-worker/drivers/qemu/qemu-hypervisor.driver.js';
+import {
+  type QemuHypervisor,
+  QemuHypervisor as Qemu,
+} from '../../../host-worker/drivers/qemu/qemu-hypervisor.driver.js';
 import { findByArgument } from '../../../host-worker/drivers/qemu/vm-process.js';
 import { guestOverHttp } from './guest-over-http.js';
 import { describeHypervisorConformance } from './hypervisor.conformance.js';

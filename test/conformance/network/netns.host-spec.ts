@@ -6,7 +6,13 @@ import { NetnsNetwork } from '../../../host-worker/drivers/netns/netns-network.d
 import { probeNetns } from '../../../host-worker/drivers/netns/netns-probe.js';
 import { ChildProcessExec } from '../../../host-worker/exec.js';
 import { describeNetworkConformance } from './network.conformance.js';
-import { type TestNamespace, TestNamespace as Namespace, outsideWorld, scratch, standInGuest } from './stand-in-guest.js';
+import {
+  type TestNamespace,
+  TestNamespace as Namespace,
+  outsideWorld,
+  scratch,
+  standInGuest,
+} from './stand-in-guest.js';
 
 const exec = new ChildProcessExec();
 const CIDR = '10.98.0.0/24';
@@ -22,7 +28,11 @@ function driver(hostTag: string, slotsDir: string, more: { txMegabitsPerSecond?:
 async function leftovers(slotsDir: string, ids: RegExp): Promise<string[]> {
   const namespaces = (await readdir('/run/netns')).filter((name) => ids.test(name));
   const addresses = Object.values(networkInterfaces()).flatMap((list) => (list ?? []).map(({ address }) => address));
-  return [...namespaces, ...addresses.filter((address) => address.startsWith('10.98.0.')), ...(await readdir(slotsDir))];
+  return [
+    ...namespaces,
+    ...addresses.filter((address) => address.startsWith('10.98.0.')),
+    ...(await readdir(slotsDir)),
+  ];
 }
 
 describeNetworkConformance('netns', async () => {

@@ -45,7 +45,8 @@ export class TestNamespace {
     this.#servers.push(server);
     const argv = [...this.#enter(), process.execPath, '-e', SERVER, String(port)];
     this.#ended.push(exec.run(argv, { signal: server.signal, timeoutMs: 120_000 }).catch(() => undefined));
-    for (let attempt = 0; attempt < 100; attempt += 1) if ((await this.connect('127.0.0.1', port)) !== undefined) return;
+    for (let attempt = 0; attempt < 100; attempt += 1)
+      if ((await this.connect('127.0.0.1', port)) !== undefined) return;
     throw new Error(`the test server on port ${port} of ${this.name ?? 'the host'} does not answer`);
   }
 
@@ -83,7 +84,8 @@ link set dev ${tap} up
 `,
   });
   await exec.run(['ip', '-n', name, '-batch', '-'], {
-    input: 'link set dev lo up\naddr add 169.254.0.21/30 dev eth0\nlink set dev eth0 up\nroute add default via 169.254.0.22\n',
+    input:
+      'link set dev lo up\naddr add 169.254.0.21/30 dev eth0\nlink set dev eth0 up\nroute add default via 169.254.0.22\n',
   });
   return new TestNamespace(name);
 }

@@ -13,7 +13,7 @@ export interface BuildStoreHarness {
 
 type Write = Parameters<BuildStore['save']>[1];
 
-export const artefact: BuildArtefact = { memoryBytes: 6, diskBytes: 4096, hypervisor: 'qemu 7.2', cpu: 'tcg:max' };
+const artefact: BuildArtefact = { memoryBytes: 6, diskBytes: 4096, hypervisor: 'qemu 7.2', cpu: 'tcg:max' };
 
 /** What publishing a build would write. */
 export const publishes: Write = async ({ memoryFile, diskFile }) => {
@@ -66,7 +66,10 @@ export function describeBuildStoreConformance(name: string, make: () => Promise<
     });
 
     it('refuses a build without its disk', async () => {
-      const forgets: Write = async (paths) => ({ ...(await publishes(paths)), disk: { path: `${paths.diskFile}x`, format: 'raw' } });
+      const forgets: Write = async (paths) => ({
+        ...(await publishes(paths)),
+        disk: { path: `${paths.diskFile}x`, format: 'raw' },
+      });
       await expect(store.save('four', forgets)).rejects.toMatchObject({ code: 'snapshot_corrupt' });
       await expect(store.find('four')).rejects.toMatchObject({ code: 'not_found' });
     });

@@ -10,12 +10,16 @@ import { describeSnapshotStoreConformance, writes } from './snapshot-store.confo
 
 const hypervisor = { name: 'qemu', version: '7.2', cpu: 'tcg:max' };
 
-async function inDirectory<T>(make: (dataDir: string) => T): Promise<{ store: T; restarted(): T; dispose(): Promise<void> }> {
+async function inDirectory<T>(
+  make: (dataDir: string) => T,
+): Promise<{ store: T; restarted(): T; dispose(): Promise<void> }> {
   const dataDir = await mkdtemp(join(tmpdir(), 'stores-'));
   return { store: make(dataDir), restarted: () => make(dataDir), dispose: () => rm(dataDir, { recursive: true }) };
 }
 
-describeSnapshotStoreConformance('files', () => inDirectory((dataDir) => new FileSnapshotStore({ dataDir, hypervisor })));
+describeSnapshotStoreConformance('files', () =>
+  inDirectory((dataDir) => new FileSnapshotStore({ dataDir, hypervisor })),
+);
 describeBuildStoreConformance('files', () => inDirectory((dataDir) => new FileBuildStore({ dataDir, hypervisor })));
 
 describe('files of a snapshot', () => {
@@ -37,7 +41,10 @@ describe('files of a snapshot', () => {
   }
   /** As if the machine had been restarted since. */
   const fromAnEarlierBoot = (id: string): Promise<void> =>
-    editManifest(id, (manifest) => ({ ...manifest, memory: { ...(manifest['memory'] as object), bootId: 'an earlier one' } }));
+    editManifest(id, (manifest) => ({
+      ...manifest,
+      memory: { ...(manifest['memory'] as object), bootId: 'an earlier one' },
+    }));
 
   it('are readable by root alone, and not writable', async () => {
     await store.save('modes', 1, writes('secret'));

@@ -11,7 +11,9 @@ export interface SnapshotStoreHarness {
 }
 
 /** What a hypervisor would write. */
-export function writes(content: string): (file: string) => Promise<{ bytes: number; sha256: string; frozenMs: number }> {
+export function writes(
+  content: string,
+): (file: string) => Promise<{ bytes: number; sha256: string; frozenMs: number }> {
   return async (file) => {
     await writeFile(file, content);
     const sha256 = createHash('sha256').update(content).digest('hex');

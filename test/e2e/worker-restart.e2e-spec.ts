@@ -1,0 +1,114 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeAll, expect, it } from '@jest/globals';
+import type { SandboxDto } from '../../api/sandbox/sandbox.dto.js';
+import { identityOf, type ProcessIdentity } from '../../cli/platform/process-identity.js';
+import { readCounter, startCounter, type CounterReading } from '../support/e2e-counter.js';
+import { eventually } from '../support/e2e-eventually.js';
+import { describeOnPlatform } from '../support/e2e-suite.js';
+
+type Name = 'api' | 'control-worker' | 'host-worker';
+
+describeOnPlatform(
+  'a process that ends',
+  ({ api, tier }) => {
+    let sandbox: SandboxDto;
+    let began: CounterReading;
+
+    /** As whoever keeps the platform running has recorded it. */
+    async function processOf(name: Name): Promise<ProcessIdentity> {
+      const recorded = JSON.parse(await readFile(join(tier.home, 'run/processes.json'), 'utf8')) as {
+        name: string;
+        identity?: ProcessIdentity;
+      }[];
+      const identity = recorded.find((entry) => entry.name === name)?.identity;
+      if (!identity) throw new Error(`no ${name} is recorded`);
+      return identity;
+    }
+
+    /** Returns when another process has taken its place. */
+    async function end(name: Name, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+      const before = await processOf(name);
+      process.kill(before.pid, signal);
+      await eventually(`another ${name} runs`, async () => {
+        const { pid, startTime } = await processOf(name);
+        return startTime !== before.startTime && identityOf(pid) ? pid : undefined;
+      });
+    }
+
+    /** Of the virtual machine, which is nobody's child. */
+    async function machine(): Promise<ProcessIdentity> {
+      const record = JSON.parse(await readFile(join(tier.runDirectory, 'vms', sandbox.id, 'vm.json'), 'utf8')) as {
+        process: ProcessIdentity;
+      };
+      return record.process;
+    }
+
+    const counts = () =>
+      eventually('programs run in the guest', () => readCounter(api, sandbox.id).catch(() => undefined));
+    const isPaused = () =>
+      eventually(
+        'the pause is completed',
+        async () => ((await api.sandbox(sandbox.id)).state === 'paused' ? true : undefined),
+        120_000,
+      );
+
+    beforeAll(async () => {
+      sandbox = await api.create();
+      await startCounter(api, sandbox.id);
+      began = await readCounter(api, sandbox.id);
+    }, 120_000);
+
+    it.each(['SIGTERM', 'SIGKILL'] as const)(
+      'by %s, the host worker, leaves its machines running and comes back to them',
+      async (signal) => {
+        const [vm, before] = [await machine(), await counts()];
+        await end('host-worker', signal);
+        expect(identityOf(vm.pid)?.startTime).toBe(vm.startTime);
+        const after = await counts();
+        expect(after.process).toBe(began.process);
+        expect(after.count).toBeGreaterThan(before.count);
+        expect(await machine()).toEqual(vm);
+        expect(await api.sandbox(sandbox.id)).toMatchObject({ state: 'running' });
+      },
+    );
+
+    it('was the host worker: the next one pauses and resumes what it found', async () => {
+      await api.pause(sandbox.id);
+      expect(await api.resume(sandbox.id)).toMatchObject({ state: 'running' });
+      expect((await counts()).process).toBe(began.process);
+    });
+
+    it('by SIGKILL, the host worker in the middle of a pause, does not keep it from being completed', async () => {
+      const { operation } = await api.start(sandbox.id, 'pause');
+      await end('host-worker', 'SIGKILL');
+      await isPaused();
+      expect(await api.operation(operation?.id ?? '')).toMatchObject({ state: 'succeeded' });
+      await api.resume(sandbox.id);
+      expect((await counts()).process).toBe(began.process);
+    });
+
+    it.each(['SIGTERM', 'SIGKILL'] as const)(
+      'by %s, the control worker during a pause, does not keep it from being completed',
+      async (signal) => {
+        const { operation } = await api.start(sandbox.id, 'pause');
+        await end('control-worker', signal);
+        await isPaused();
+        expect(await api.operation(operation?.id ?? '')).toMatchObject({ state: 'succeeded', failure: null });
+        await api.resume(sandbox.id);
+        expect((await counts()).process).toBe(began.process);
+      },
+    );
+
+    it('by SIGKILL, the API, has nothing that could be lost', async () => {
+      const { operation } = await api.start(sandbox.id, 'pause');
+      await end('api', 'SIGKILL');
+      await eventually('the API answers', () => api.get('/health/ready').catch(() => undefined));
+      await isPaused();
+      expect(await api.operation(operation?.id ?? '')).toMatchObject({ state: 'succeeded' });
+      await api.resume(sandbox.id);
+      expect((await counts()).process).toBe(began.process);
+    });
+  },
+  { restarts: true },
+);
