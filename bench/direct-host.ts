@@ -33,7 +33,13 @@ export class DirectHost {
   ) {}
 
   /** `platformHost`: data directory of the platform beside it, whose published build it restores too. */
-  static async open(directory: string, platformHost: string, images: string, buildId: string, size: Size): Promise<DirectHost> {
+  static async open(
+    directory: string,
+    platformHost: string,
+    images: string,
+    buildId: string,
+    size: Size,
+  ): Promise<DirectHost> {
     const dataDir = join(directory, 'direct');
     const runDir = join('/run', `torpor-bench-${process.pid}`);
     await mkdir(dataDir, { recursive: true, mode: 0o711 });

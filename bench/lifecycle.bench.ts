@@ -49,20 +49,32 @@ async function warmBuild(client: RestClient): Promise<{ id: string; size: Size }
 
 type Verb = 'warm create' | 'cold create' | 'pause' | 'resume' | 'exec' | 'destroy';
 
-async function measure(count: number, direct: DirectHost, torpor: TorporSide, report: StepReport): Promise<LifecycleRow[]> {
+async function measure(
+  count: number,
+  direct: DirectHost,
+  torpor: TorporSide,
+  report: StepReport,
+): Promise<LifecycleRow[]> {
   const pairs = new Map<Verb, Pair[]>();
   const events = new Map<Verb, number>();
   const add = (verb: Verb, pair: Pair) => pairs.set(verb, [...(pairs.get(verb) ?? []), pair]);
   // The first of everything loads files and compiles code; it is not counted.
   for (let round = -1; round < count; round += 1) {
-    const measured = await report.step(round < 0 ? 'warm-up' : `pair ${round + 1} of ${count}`, () => oneRound(round, direct, torpor, events));
+    const measured = await report.step(round < 0 ? 'warm-up' : `pair ${round + 1} of ${count}`, () =>
+      oneRound(round, direct, torpor, events),
+    );
     if (round >= 0) for (const [verb, pair] of measured) add(verb, pair);
   }
   return [...pairs].map(([verb, some]) => row(verb, compare(some), events.get(verb) ?? null));
 }
 
 /** One life of a sandbox on either side, step by step, so that both meet the same machine. */
-async function oneRound(round: number, direct: DirectHost, torpor: TorporSide, events: Map<Verb, number>): Promise<Map<Verb, Pair>> {
+async function oneRound(
+  round: number,
+  direct: DirectHost,
+  torpor: TorporSide,
+  events: Map<Verb, number>,
+): Promise<Map<Verb, Pair>> {
   const pairs = new Map<Verb, Pair>();
   const id = `bench${round + 1}`;
   let sandbox = '';
@@ -75,15 +87,39 @@ async function oneRound(round: number, direct: DirectHost, torpor: TorporSide, e
     pairs.set(verb, times);
     if (verb !== 'exec') events.set(verb, await torpor.historyEvents(sandbox));
   };
-  await pair('cold create', () => direct.create(id, { cold: true }), async () => (sandbox = await torpor.create({ cold: true })));
+  await pair(
+    'cold create',
+    () => direct.create(id, { cold: true }),
+    async () => (sandbox = await torpor.create({ cold: true })),
+  );
   await direct.destroy(id);
   await torpor.destroy(sandbox);
-  await pair('warm create', () => direct.create(id), async () => (sandbox = await torpor.create()));
-  await pair('exec', () => direct.exec(id, COMMAND), () => torpor.exec(sandbox, COMMAND));
-  await pair('pause', () => direct.pause(id), () => torpor.pause(sandbox));
-  await pair('resume', () => direct.resume(id), () => torpor.resume(sandbox));
+  await pair(
+    'warm create',
+    () => direct.create(id),
+    async () => (sandbox = await torpor.create()),
+  );
+  await pair(
+    'exec',
+    () => direct.exec(id, COMMAND),
+    () => torpor.exec(sandbox, COMMAND),
+  );
+  await pair(
+    'pause',
+    () => direct.pause(id),
+    () => torpor.pause(sandbox),
+  );
+  await pair(
+    'resume',
+    () => direct.resume(id),
+    () => torpor.resume(sandbox),
+  );
   await direct.afterResume(id);
-  await pair('destroy', () => direct.destroy(id), () => torpor.destroy(sandbox));
+  await pair(
+    'destroy',
+    () => direct.destroy(id),
+    () => torpor.destroy(sandbox),
+  );
   return pairs;
 }
 
@@ -91,10 +127,17 @@ function row(name: Verb, comparison: Comparison, historyEvents: number | null): 
   const { ratio, directMs, torporMs } = comparison;
   const bars: [string, boolean][] = [];
   if (name === 'exec') bars.push([`ratio ≤ ${MAX_EXEC_RATIO}`, ratio <= MAX_EXEC_RATIO]);
-  if (name === 'warm create' || name === 'pause' || name === 'resume') bars.push([`ratio ≤ ${MAX_RATIO}`, ratio <= MAX_RATIO]);
+  if (name === 'warm create' || name === 'pause' || name === 'resume')
+    bars.push([`ratio ≤ ${MAX_RATIO}`, ratio <= MAX_RATIO]);
   if (name === 'warm create') bars.push([`excess ≤ ${MAX_EXCESS_MS} ms`, torporMs - directMs <= MAX_EXCESS_MS]);
   if (historyEvents !== null) bars.push([`events ≤ ${MAX_EVENTS}`, historyEvents <= MAX_EVENTS]);
-  return { ...comparison, name, historyEvents, bar: bars.map(([bar]) => bar).join(', '), met: bars.every(([, met]) => met) };
+  return {
+    ...comparison,
+    name,
+    historyEvents,
+    bar: bars.map(([bar]) => bar).join(', '),
+    met: bars.every(([, met]) => met),
+  };
 }
 
 async function timed(work: () => Promise<unknown>): Promise<number> {

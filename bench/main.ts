@@ -36,7 +36,9 @@ function asObject({ name, pairs, directMs, torporMs, ratio, interval, historyEve
   };
 }
 
-const program = new Command('bench').description('Figures as ratios: each operation beside the bare work in it, measured in turn.');
+const program = new Command('bench').description(
+  'Figures as ratios: each operation beside the bare work in it, measured in turn.',
+);
 program
   .command('lifecycle')
   .description('REST, workflow and journal beside the same driver calls made directly, on real VMs')

@@ -25,7 +25,10 @@ describe('compare', () => {
   });
 
   it('is certain where all pairs agree', () => {
-    const { interval } = compare([{ direct: 100, torpor: 120 }, { direct: 100, torpor: 120 }]);
+    const { interval } = compare([
+      { direct: 100, torpor: 120 },
+      { direct: 100, torpor: 120 },
+    ]);
     expect(interval).toEqual([1.2, 1.2]);
   });
 });

@@ -26,10 +26,12 @@ const RESAMPLES = 2_000;
 
 /** Pairs were measured in turn, so what slows the machine for a while slows both sides of a pair. */
 export function compare(pairs: readonly Pair[], random: () => number = Math.random): Comparison {
-  const ratioOf = (some: readonly Pair[]) => median(some.map(({ torpor }) => torpor)) / median(some.map(({ direct }) => direct));
+  const ratioOf = (some: readonly Pair[]) =>
+    median(some.map(({ torpor }) => torpor)) / median(some.map(({ direct }) => direct));
   const pick = () => pairs[Math.floor(random() * pairs.length)] as Pair;
   const ratios = Array.from({ length: RESAMPLES }, () => ratioOf(pairs.map(pick))).toSorted((a, b) => a - b);
-  const quantile = (share: number) => ratios[Math.min(ratios.length - 1, Math.floor(ratios.length * share))] ?? Number.NaN;
+  const quantile = (share: number) =>
+    ratios[Math.min(ratios.length - 1, Math.floor(ratios.length * share))] ?? Number.NaN;
   return {
     pairs: pairs.length,
     directMs: median(pairs.map(({ direct }) => direct)),

@@ -56,7 +56,8 @@ export class TorporSide {
     });
     const answer: unknown = await response.json();
     // 202 would mean that the platform gave up waiting, and the time would be a wrong one.
-    if (!response.ok || response.status === 202) throw new Error(`${method} ${path}: ${response.status} ${JSON.stringify(answer)}`);
+    if (!response.ok || response.status === 202)
+      throw new Error(`${method} ${path}: ${response.status} ${JSON.stringify(answer)}`);
     return answer;
   }
 }

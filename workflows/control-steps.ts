@@ -4,7 +4,9 @@ import { ERRORS } from './contract/errors.js';
 
 // A refusal by the rules is an answer, not a fault: the caller waits for it. Only a
 // database that cannot be asked is worth asking again.
-const REFUSALS = Object.keys(ERRORS).filter((code) => code !== 'control_plane_unavailable' && code !== 'internal_error');
+const REFUSALS = Object.keys(ERRORS).filter(
+  (code) => code !== 'control_plane_unavailable' && code !== 'internal_error',
+);
 
 /**
  * The steps that touch Postgres. They run in the worker that runs the workflow, so

@@ -24,7 +24,10 @@ export function describeFailure(err: unknown, stage = 'workflow'): Failure {
 
 function describeTimeout(step: string, timeout: TimeoutFailure): Pick<Failure, 'code' | 'message'> {
   if (timeout.timeoutType === TimeoutType.SCHEDULE_TO_START) {
-    return { code: 'host_unavailable', message: `no worker of the host took the step ${step} in time: it is down or cut off` };
+    return {
+      code: 'host_unavailable',
+      message: `no worker of the host took the step ${step} in time: it is down or cut off`,
+    };
   }
   const last = timeout.cause instanceof Error ? `; its last failure: ${timeout.cause.message}` : '';
   return {

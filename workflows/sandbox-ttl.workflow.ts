@@ -1,4 +1,13 @@
-import { condition, continueAsNew, defineSignal, log, setCurrentDetails, setHandler, sleep, workflowInfo } from '@temporalio/workflow';
+import {
+  condition,
+  continueAsNew,
+  defineSignal,
+  log,
+  setCurrentDetails,
+  setHandler,
+  sleep,
+  workflowInfo,
+} from '@temporalio/workflow';
 import { control, waiting } from './control-steps.js';
 import { REARM_SIGNAL, type SandboxTtlInput } from './contract/operations.js';
 import type { SandboxState } from './contract/states.js';

@@ -122,7 +122,13 @@ export interface Guest {
   quiesce(address: string, signal?: AbortSignal): Promise<void>;
   unquiesce(address: string, signal?: AbortSignal): Promise<void>;
   /** Runs a shell command as root to its end; keeps the last `maxOutputBytes` of both streams. */
-  run(address: string, accessToken: string, command: string, maxOutputBytes: number, signal?: AbortSignal): Promise<GuestRun>;
+  run(
+    address: string,
+    accessToken: string,
+    command: string,
+    maxOutputBytes: number,
+    signal?: AbortSignal,
+  ): Promise<GuestRun>;
 }
 
 /** Saved memory of paused sandboxes, by sandbox and generation. Written once, never overwritten. */
@@ -150,7 +156,10 @@ export interface SnapshotStore {
 export interface BuildStore {
   save(
     buildId: string,
-    write: (paths: { memoryFile: string; diskFile: string }) => Promise<BuildArtefact & { disk: DiskBase; sha256: string }>,
+    write: (paths: {
+      memoryFile: string;
+      diskFile: string;
+    }) => Promise<BuildArtefact & { disk: DiskBase; sha256: string }>,
     signal?: AbortSignal,
   ): Promise<BuildArtefact>;
   /** Rejects with `not_found` when the build is not on this host. */
@@ -202,4 +211,3 @@ export interface HostPorts {
   controlPlane: ControlPlane;
   journal: Journal;
 }
-

@@ -1,10 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import {
-  Client,
-  Connection,
-  WithStartWorkflowOperation,
-  type WorkflowHandle,
-} from '@temporalio/client';
+import { Client, Connection, WithStartWorkflowOperation, type WorkflowHandle } from '@temporalio/client';
 import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
 import { defineUpdate } from '@temporalio/workflow';
 import type { HostActivities } from '../../activities/host/contract.js';

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { DomainError } from '../../workflows/contract/errors.js';
 import type { FakeHost, PortMethod } from '../support/fake-host-ports.js';
-import { failureOf, leftOf, newId, TIMING, WorkflowRig } from '../support/workflow-rig.js';
+import { failureOf, leftOf, newId, SPEC, TIMING, WorkflowRig } from '../support/workflow-rig.js';
 
 /** Steps of create in order, and where in the host each can be made to fail. */
 const STEPS: [step: string, port: PortMethod][] = [
@@ -105,7 +105,7 @@ describe('CreateSandbox', () => {
     const quick = { ...TIMING, longStepMs: 1_000, stepAttempts: 1, undoMs: 10_000 };
     const block = host.faults.block('hypervisor.start', { deaf: true });
     const input = { ...rig.input(id), timing: quick };
-    const handle = await rig.start('create', Object.assign(input, { spec: rigSpec() }));
+    const handle = await rig.start('create', Object.assign(input, { spec: SPEC }));
     await block.reached;
     await new Promise((resolve) => setTimeout(resolve, 3_000));
     block.release();
@@ -116,7 +116,9 @@ describe('CreateSandbox', () => {
   it('records what could not be undone, undoes the rest and keeps the original error', async () => {
     host.faults.fail('guest.init', new DomainError('unsupported', 'the original error'), EVERY_ATTEMPT);
     host.faults.fail('disk.remove', new DomainError('disk_full', 'the undo error'), { times: Infinity });
-    expect(await failureOf(await rig.create(id))).toMatchObject({ message: expect.stringContaining('the original error') });
+    expect(await failureOf(await rig.create(id))).toMatchObject({
+      message: expect.stringContaining('the original error'),
+    });
     expect(leftOf(host, id)).toEqual([`disk ${id}`]);
     const { state, failure } = rig.control.row(id);
     expect(state).toBe('error');
@@ -144,18 +146,14 @@ describe('CreateSandbox', () => {
   });
 
   it('answers the accepted update with the epoch, and with the refusal when nothing can be placed', async () => {
-    const input = { ...rig.input(id), spec: rigSpec() };
+    const input = { ...rig.input(id), spec: SPEC };
     expect(await rig.accepted('create', input)).toEqual({ opId: input.opId, kind: 'create', epoch: 1 });
     await (await rig.destroy(id)).result();
     const hosts = rig.control.hosts.splice(0);
-    const refused = { ...rig.input(newId()), spec: rigSpec() };
+    const refused = { ...rig.input(newId()), spec: SPEC };
     await expect(rig.accepted('create', refused)).rejects.toMatchObject({ cause: { type: 'no_hosts_available' } });
     rig.control.hosts.push(...hosts);
   });
-
-  function rigSpec() {
-    return { templateId: 't', vcpus: 1, memoryMb: 256, timeoutSeconds: 0, onTimeout: 'pause', egress: true, metadata: {}, cold: false } as const;
-  }
 });
 
 describe('CreateSandbox with a host that is away', () => {

@@ -59,7 +59,10 @@ describe('DestroySandbox', () => {
 describe('SandboxTtl', () => {
   it('carries the timeout out when it is due, and tries again later when that fails', async () => {
     const id = newId();
-    rig.control.expiries.push({ done: false, message: 'planted conflict' }, { done: false, message: 'planted conflict' });
+    rig.control.expiries.push(
+      { done: false, message: 'planted conflict' },
+      { done: false, message: 'planted conflict' },
+    );
     await (await rig.create(id, { timeoutSeconds: 1 })).result();
     await rig.client.workflow.getHandle(ttlWorkflowId(id)).result();
     expect(rig.control.row(id).state).toBe('paused');
@@ -131,7 +134,10 @@ describe('TemplateBuild', () => {
       type: 'guest_failed',
       message: expect.stringContaining('set-up command 2 of 3 exited with 3: false'),
     });
-    expect(rig.control.builds.get(buildId)).toMatchObject({ state: 'failed', log: expect.stringContaining('no such thing') });
+    expect(rig.control.builds.get(buildId)).toMatchObject({
+      state: 'failed',
+      log: expect.stringContaining('no such thing'),
+    });
     expect(leftOf(host, buildId)).toEqual([]);
   });
 

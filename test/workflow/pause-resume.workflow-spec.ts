@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { DomainError } from '../../workflows/contract/errors.js';
 import type { FakeHost, PortMethod } from '../support/fake-host-ports.js';
-import { failureOf, leftOf, TIMING, WorkflowRig } from '../support/workflow-rig.js';
+import { failureOf, leftOf, SPEC, TIMING, WorkflowRig } from '../support/workflow-rig.js';
 
 const BEFORE_COMMIT: [step: string, port: PortMethod][] = [
   ['quiesceGuest', 'guest.quiesce'],
@@ -72,35 +72,44 @@ describe('PauseSandbox', () => {
     await destroyAndCheck();
   });
 
-  it.each(BEFORE_COMMIT)('leaves the sandbox running and usable when the answers of %s are lost (%s)', async (_step, port) => {
-    host.faults.fail(port, new Error('answer lost'), { ...EVERY_ATTEMPT, when: 'after' });
-    const handle = await rig.begin('pause', id);
-    // The journal may turn a repeated attempt into a success; both ends are true ones.
-    await handle.result().catch(() => undefined);
-    if (rig.control.row(id).state === 'running') expectUsable();
-    else expect(rig.control.row(id).state).toBe('paused');
-    await destroyAndCheck();
-  });
+  it.each(BEFORE_COMMIT)(
+    'leaves the sandbox running and usable when the answers of %s are lost (%s)',
+    async (_step, port) => {
+      host.faults.fail(port, new Error('answer lost'), { ...EVERY_ATTEMPT, when: 'after' });
+      const handle = await rig.begin('pause', id);
+      // The journal may turn a repeated attempt into a success; both ends are true ones.
+      await handle.result().catch(() => undefined);
+      if (rig.control.row(id).state === 'running') expectUsable();
+      else expect(rig.control.row(id).state).toBe('paused');
+      await destroyAndCheck();
+    },
+  );
 
-  it.each(BEFORE_COMMIT)('leaves the sandbox running and usable when it is cancelled in %s (%s)', async (_step, port) => {
-    const block = host.faults.block(port);
-    const handle = await rig.begin('pause', id);
-    await block.reached;
-    await handle.cancel();
-    await failureOf(handle);
-    block.release();
-    expectUsable();
-    await destroyAndCheck();
-  });
+  it.each(BEFORE_COMMIT)(
+    'leaves the sandbox running and usable when it is cancelled in %s (%s)',
+    async (_step, port) => {
+      const block = host.faults.block(port);
+      const handle = await rig.begin('pause', id);
+      await block.reached;
+      await handle.cancel();
+      await failureOf(handle);
+      block.release();
+      expectUsable();
+      await destroyAndCheck();
+    },
+  );
 
-  it.each(AFTER_COMMIT)('goes on until %s succeeds, even past failures that no retry mends by itself', async (_step, port) => {
-    host.faults.fail(port, FATAL, { times: 2 });
-    host.faults.fail(port, new Error('busy'), { times: 2 });
-    await (await rig.begin('pause', id)).result();
-    expect(rig.control.row(id).state).toBe('paused');
-    expect(leftOf(host, id)).toEqual([`disk ${id}`, `snapshot ${id} 2`]);
-    await destroyAndCheck();
-  });
+  it.each(AFTER_COMMIT)(
+    'goes on until %s succeeds, even past failures that no retry mends by itself',
+    async (_step, port) => {
+      host.faults.fail(port, FATAL, { times: 2 });
+      host.faults.fail(port, new Error('busy'), { times: 2 });
+      await (await rig.begin('pause', id)).result();
+      expect(rig.control.row(id).state).toBe('paused');
+      expect(leftOf(host, id)).toEqual([`disk ${id}`, `snapshot ${id} 2`]);
+      await destroyAndCheck();
+    },
+  );
 
   it.each(AFTER_COMMIT)('does not turn back when it is cancelled in %s', async (_step, port) => {
     const block = host.faults.block(port);
@@ -234,7 +243,7 @@ describe('a host that is away', () => {
       state: 'paused',
       epoch: 4,
       hostId: machine.id,
-      spec: { templateId: 't', vcpus: 1, memoryMb: 256, timeoutSeconds: 0, onTimeout: 'pause', egress: true, metadata: {}, cold: false },
+      spec: SPEC,
       generation: 4,
       expiresAt: null,
     });

@@ -21,7 +21,9 @@ describe('recorded histories', () => {
   const files = readdirSync(FOLDER).filter((file) => file.endsWith('.json'));
 
   it('has some of every workflow', () => {
-    const recorded = files.map((file) => read(file).events[0]?.workflowExecutionStartedEventAttributes?.workflowType.name);
+    const recorded = files.map(
+      (file) => read(file).events[0]?.workflowExecutionStartedEventAttributes?.workflowType.name,
+    );
     expect(new Set(recorded)).toEqual(new Set(WORKFLOWS));
   });
 
@@ -34,6 +36,8 @@ describe('recorded histories', () => {
     const history = read('pause-ok.json');
     const renamed = JSON.parse(JSON.stringify(history).replaceAll('quiesceGuest', 'quieterGuest')) as RecordedHistory;
     const codePath = process.env[BUNDLE_VARIABLE] ?? '';
-    await expect(Worker.runReplayHistory({ workflowBundle: { codePath } }, renamed, 'sandbox/renamed')).rejects.toThrow();
+    await expect(
+      Worker.runReplayHistory({ workflowBundle: { codePath } }, renamed, 'sandbox/renamed'),
+    ).rejects.toThrow();
   });
 });

@@ -49,7 +49,10 @@ export type OperationKind = (typeof OPERATION_KINDS)[number];
  * sandbox is meanwhile, where success leads, and where a completely undone failure leads.
  */
 export const OPERATIONS: Readonly<
-  Record<OperationKind, { from: readonly SandboxState[]; during: SandboxState; success: SandboxState; undone: SandboxState }>
+  Record<
+    OperationKind,
+    { from: readonly SandboxState[]; during: SandboxState; success: SandboxState; undone: SandboxState }
+  >
 > = {
   create: { from: [], during: 'starting', success: 'running', undone: 'error' },
   pause: { from: ['running'], during: 'pausing', success: 'paused', undone: 'running' },
