@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { EXIT_MEANINGS, type ExitCode } from './exit-codes.js';
+import { EXIT, EXIT_MEANINGS, type ExitCode } from './exit-codes.js';
 
 /** The parts of a man page that commander does not write itself. */
 export interface HelpPage {
@@ -13,15 +13,31 @@ export interface HelpPage {
   examples: readonly (readonly [command: string, meaning: string])[];
 }
 
-export const API_ENVIRONMENT = [
+const API_ENVIRONMENT = [
   ['TORPOR_API_URL', 'address of the API; default: what `torpor up` on this machine wrote down'],
   ['TORPOR_API_KEY', 'API key; default: the one of `torpor up` on this machine'],
   ['TORPOR_HOME', 'where `torpor up` keeps its data; default: /var/lib/torpor as root, else ~/.local/share/torpor'],
 ] as const;
 
-export const API_FILES = [
+const API_FILES = [
   ['$TORPOR_HOME/credentials.json', 'address and key of the platform of this machine (mode 0600)'],
 ] as const;
+
+const API_EXITS = [
+  EXIT.ok,
+  EXIT.failed,
+  EXIT.usage,
+  EXIT.unreachable,
+  EXIT.notFound,
+  EXIT.conflict,
+  EXIT.unauthorized,
+  EXIT.timeout,
+];
+
+/** The page of a command that asks the API. */
+export function apiPage(parts: Pick<HelpPage, 'examples'> & Partial<HelpPage>): HelpPage {
+  return { environment: API_ENVIRONMENT, files: API_FILES, exit: API_EXITS, ...parts };
+}
 
 const WIDTH = 100;
 

@@ -2,8 +2,7 @@ import type { Command } from 'commander';
 import pc from 'picocolors';
 import type { CliConfig } from '../config.js';
 import { age } from '../durations.js';
-import { EXIT } from '../exit-codes.js';
-import { addHelpPage, API_ENVIRONMENT, API_FILES } from '../help-page.js';
+import { addHelpPage, apiPage } from '../help-page.js';
 import { collect, findApi, RestClient } from '../rest-client.js';
 import { printJson, printTable } from '../tables.js';
 
@@ -21,12 +20,7 @@ export function addHostCommands(program: Command, config: CliConfig): void {
     )
     .option('--json', 'as JSON', false)
     .action((options: { json: boolean }) => listHosts(config, options.json));
-  addHelpPage(ls, {
-    environment: API_ENVIRONMENT,
-    files: API_FILES,
-    exit: [EXIT.ok, EXIT.failed, EXIT.usage, EXIT.unreachable, EXIT.unauthorized, EXIT.timeout],
-    examples: [['torpor host ls', 'which are online, and how full']],
-  });
+  addHelpPage(ls, apiPage({ examples: [['torpor host ls', 'which are online, and how full']] }));
 }
 
 async function listHosts(config: CliConfig, json: boolean): Promise<void> {

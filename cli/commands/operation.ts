@@ -3,8 +3,7 @@ import pc from 'picocolors';
 import { OPERATION_KINDS, OPERATION_STATES } from '../../workflows/contract/states.js';
 import type { CliConfig } from '../config.js';
 import { age, seconds } from '../durations.js';
-import { EXIT } from '../exit-codes.js';
-import { addHelpPage, API_ENVIRONMENT, API_FILES } from '../help-page.js';
+import { addHelpPage, apiPage } from '../help-page.js';
 import { describeProgress, waitForOperation } from '../operation-wait.js';
 import { positiveInteger } from '../option-values.js';
 import { collect, findApi, RestClient } from '../rest-client.js';
@@ -12,21 +11,6 @@ import type { Operation } from '../rest-types.js';
 import { fullSandboxId } from '../sandbox-id.js';
 import { StepReport } from '../step-report.js';
 import { printJson, printTable } from '../tables.js';
-
-const PAGE = {
-  environment: API_ENVIRONMENT,
-  files: API_FILES,
-  exit: [
-    EXIT.ok,
-    EXIT.failed,
-    EXIT.usage,
-    EXIT.unreachable,
-    EXIT.notFound,
-    EXIT.conflict,
-    EXIT.unauthorized,
-    EXIT.timeout,
-  ],
-};
 
 interface ListOptions {
   sandbox?: string;
@@ -54,13 +38,15 @@ export function addOperationCommands(program: Command, config: CliConfig): void 
     .option('--limit <n>', 'at most so many', positiveInteger, 50)
     .option('--json', 'as JSON', false)
     .action((options: ListOptions) => listOperations(config, options));
-  addHelpPage(ls, {
-    ...PAGE,
-    examples: [
-      ['torpor op ls --state failed', 'what went wrong'],
-      ['torpor op ls --sandbox ID', 'the life of one sandbox'],
-    ],
-  });
+  addHelpPage(
+    ls,
+    apiPage({
+      examples: [
+        ['torpor op ls --state failed', 'what went wrong'],
+        ['torpor op ls --sandbox ID', 'the life of one sandbox'],
+      ],
+    }),
+  );
 
   const get = op
     .command('get')
@@ -71,7 +57,7 @@ export function addOperationCommands(program: Command, config: CliConfig): void 
     .argument('<id>', 'its id')
     .option('--json', 'as JSON', false)
     .action((id: string, options: { json: boolean }) => showOperation(config, id, options.json));
-  addHelpPage(get, { ...PAGE, examples: [['torpor op get ID', 'what it waits for, and how often it was tried']] });
+  addHelpPage(get, apiPage({ examples: [['torpor op get ID', 'what it waits for, and how often it was tried']] }));
 
   const retry = op
     .command('retry')
@@ -81,7 +67,7 @@ export function addOperationCommands(program: Command, config: CliConfig): void 
     .option('--no-wait', 'return as soon as it is accepted')
     .option('--json', 'the new operation as JSON', false)
     .action((id: string, options: { wait: boolean; json: boolean }) => retryOperation(config, id, options));
-  addHelpPage(retry, { ...PAGE, examples: [['torpor op retry ID', 'try it again and wait']] });
+  addHelpPage(retry, apiPage({ examples: [['torpor op retry ID', 'try it again and wait']] }));
 }
 
 async function listOperations(config: CliConfig, { sandbox, state, kind, limit, json }: ListOptions): Promise<void> {

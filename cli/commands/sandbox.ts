@@ -1,7 +1,6 @@
 import { Option, type Command } from 'commander';
 import type { CliConfig } from '../config.js';
-import { EXIT } from '../exit-codes.js';
-import { addHelpPage, API_ENVIRONMENT, API_FILES, type HelpPage } from '../help-page.js';
+import { addHelpPage, apiPage } from '../help-page.js';
 import { keyValue, nonNegativeInteger, positiveInteger } from '../option-values.js';
 import {
   changeSandboxes,
@@ -20,21 +19,7 @@ import {
   type LogOptions,
 } from './sandbox-views.js';
 
-const API_EXITS = [
-  EXIT.ok,
-  EXIT.failed,
-  EXIT.usage,
-  EXIT.unreachable,
-  EXIT.notFound,
-  EXIT.conflict,
-  EXIT.unauthorized,
-  EXIT.timeout,
-];
 const ID_NOTE = 'An id may be shortened to any beginning that only one living sandbox has.';
-
-function page(parts: Pick<HelpPage, 'examples'> & Partial<HelpPage>): HelpPage {
-  return { environment: API_ENVIRONMENT, files: API_FILES, exit: API_EXITS, ...parts };
-}
 
 export function addSandboxCommands(program: Command, config: CliConfig): void {
   const sandbox = program
@@ -72,7 +57,7 @@ function addCreate(sandbox: Command, config: CliConfig): void {
     .action((options: CreateOptions) => createSandbox(config, options));
   addHelpPage(
     create,
-    page({
+    apiPage({
       notes: [
         'Progress goes to standard error, the id alone to standard output. An interrupted wait does not stop the creation: it is a workflow on the server.',
       ],
@@ -100,7 +85,7 @@ function addLooking(sandbox: Command, config: CliConfig): void {
     .action((options: ListOptions) => listSandboxes(config, options));
   addHelpPage(
     ls,
-    page({
+    apiPage({
       examples: [
         ['torpor sandbox ls --state running,paused', 'what can be used'],
         ['torpor sandbox ls --metadata job=42 --json', 'for a program'],
@@ -115,7 +100,7 @@ function addLooking(sandbox: Command, config: CliConfig): void {
     .argument('<id>', 'its id')
     .option('--json', 'as JSON, with the token of the guest agent', false)
     .action((id: string, options: { json: boolean }) => showSandbox(config, id, options.json));
-  addHelpPage(get, page({ notes: [ID_NOTE], examples: [['torpor sandbox get 4k2', 'by the beginning of its id']] }));
+  addHelpPage(get, apiPage({ notes: [ID_NOTE], examples: [['torpor sandbox get 4k2', 'by the beginning of its id']] }));
 
   const logs = sandbox
     .command('logs')
@@ -128,7 +113,7 @@ function addLooking(sandbox: Command, config: CliConfig): void {
     .action((id: string, options: LogOptions) => showLogs(config, id, options));
   addHelpPage(
     logs,
-    page({
+    apiPage({
       notes: [ID_NOTE],
       examples: [
         ['torpor sandbox logs -f ID', 'follow its life'],
@@ -157,7 +142,7 @@ function addUsing(sandbox: Command, config: CliConfig): void {
     );
   addHelpPage(
     exec,
-    page({
+    apiPage({
       notes: [ID_NOTE, 'Options of torpor come before the id; everything after it belongs to the command.'],
       exit: [],
       exitNotes: [
@@ -192,7 +177,7 @@ function addUsing(sandbox: Command, config: CliConfig): void {
     );
   addHelpPage(
     shell,
-    page({
+    apiPage({
       notes: [
         ID_NOTE,
         'Every key goes to the sandbox, Ctrl-C included; `exit` or Ctrl-D ends it. A broken connection does not end what runs in the terminal.',
@@ -218,7 +203,7 @@ function addUsing(sandbox: Command, config: CliConfig): void {
     );
   addHelpPage(
     extend,
-    page({
+    apiPage({
       notes: [ID_NOTE],
       examples: [
         ['torpor sandbox extend ID 3600', 'an hour more'],
@@ -269,6 +254,6 @@ function addChanging(sandbox: Command, config: CliConfig): void {
       .option('--no-wait', 'return as soon as it is accepted')
       .option('--json', 'the sandbox (several: a list) as JSON', false)
       .action((ids: string[], options: WaitOptions) => changeSandboxes(config, verb, ids, options));
-    addHelpPage(command, page({ notes: [ID_NOTE], examples: [[example, summary]] }));
+    addHelpPage(command, apiPage({ notes: [ID_NOTE], examples: [[example, summary]] }));
   }
 }

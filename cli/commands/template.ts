@@ -4,28 +4,13 @@ import { CliError } from '../cli-error.js';
 import type { CliConfig } from '../config.js';
 import { age } from '../durations.js';
 import { EXIT } from '../exit-codes.js';
-import { addHelpPage, API_ENVIRONMENT, API_FILES } from '../help-page.js';
+import { addHelpPage, apiPage } from '../help-page.js';
 import { describeBuild, waitForBuild } from '../operation-wait.js';
 import { list, positiveInteger } from '../option-values.js';
 import { collect, findApi, RestClient } from '../rest-client.js';
 import type { Build, BuildRequest } from '../rest-types.js';
 import { StepReport } from '../step-report.js';
 import { printJson, printTable } from '../tables.js';
-
-const PAGE = {
-  environment: API_ENVIRONMENT,
-  files: API_FILES,
-  exit: [
-    EXIT.ok,
-    EXIT.failed,
-    EXIT.usage,
-    EXIT.unreachable,
-    EXIT.notFound,
-    EXIT.conflict,
-    EXIT.unauthorized,
-    EXIT.timeout,
-  ],
-};
 
 interface BuildOptions {
   image?: string;
@@ -51,7 +36,7 @@ export function addTemplateCommands(program: Command, config: CliConfig): void {
     .description("Lists the platform's templates and your own, with their warm snapshots.")
     .option('--json', 'as JSON', false)
     .action((options: { json: boolean }) => listTemplates(config, options.json));
-  addHelpPage(ls, { ...PAGE, examples: [['torpor template ls', 'what there is']] });
+  addHelpPage(ls, apiPage({ examples: [['torpor template ls', 'what there is']] }));
 
   const build = template
     .command('build')
@@ -67,19 +52,21 @@ export function addTemplateCommands(program: Command, config: CliConfig): void {
     .option('--no-wait', 'return as soon as it is accepted')
     .option('--json', 'the build as JSON; its log goes to standard error', false)
     .action((name: string, options: BuildOptions) => buildTemplate(config, name, options));
-  addHelpPage(build, {
-    ...PAGE,
-    notes: [
-      'The build is a workflow on the server: an interrupted wait does not stop it. A set-up command that does not end with 0 fails it.',
-    ],
-    examples: [
-      ['torpor template build minimal', 'a warm snapshot of the plain image'],
-      [
-        'torpor template build tools --memory 1024 --setup "apt-get update" --setup "apt-get install -y git"',
-        'with software in it',
+  addHelpPage(
+    build,
+    apiPage({
+      notes: [
+        'The build is a workflow on the server: an interrupted wait does not stop it. A set-up command that does not end with 0 fails it.',
       ],
-    ],
-  });
+      examples: [
+        ['torpor template build minimal', 'a warm snapshot of the plain image'],
+        [
+          'torpor template build tools --memory 1024 --setup "apt-get update" --setup "apt-get install -y git"',
+          'with software in it',
+        ],
+      ],
+    }),
+  );
 
   const cancel = template
     .command('cancel')
@@ -92,7 +79,7 @@ export function addTemplateCommands(program: Command, config: CliConfig): void {
       if (options.json) printJson(stopped);
       else process.stdout.write(`${stopped.id} ${stopped.state}\n`);
     });
-  addHelpPage(cancel, { ...PAGE, examples: [['torpor template cancel BUILD', 'stop it']] });
+  addHelpPage(cancel, apiPage({ examples: [['torpor template cancel BUILD', 'stop it']] }));
 }
 
 async function listTemplates(config: CliConfig, json: boolean): Promise<void> {
