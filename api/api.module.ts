@@ -17,6 +17,7 @@ import { HostRepository } from './host/host.repository.js';
 import { HostService } from './host/host.service.js';
 import { ReplyInterceptor } from './http/reply.js';
 import { IdempotencyService } from './operation/idempotency.service.js';
+import { FailedStep } from './operation/failed-step.js';
 import { OperationProgress } from './operation/operation-progress.js';
 import { OperationRunner } from './operation/operation-runner.js';
 import { OperationStarter } from './operation/operation-starter.js';
@@ -29,6 +30,7 @@ import { SandboxView } from './sandbox/sandbox-view.js';
 import { SandboxController } from './sandbox/sandbox.controller.js';
 import { SandboxRepository } from './sandbox/sandbox.repository.js';
 import { SandboxService } from './sandbox/sandbox.service.js';
+import { BuildLauncher } from './template/build-launcher.js';
 import { BuildStarter } from './template/build-starter.js';
 import { TemplateBuildRepository } from './template/template-build.repository.js';
 import { TemplateBuildService } from './template/template-build.service.js';
@@ -72,7 +74,9 @@ const PARTS: Type[] = [
   IdempotencyService,
   OperationRunner,
   OperationProgress,
+  FailedStep,
   OperationStarter,
+  BuildLauncher,
   BuildStarter,
   TemporalControl,
   TemporalLinks,

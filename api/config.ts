@@ -22,6 +22,9 @@ export const CONFIG = Symbol('Config');
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
+/** Exit code of sysexits.h for a wrong environment: who supervises these processes must not start them again. */
+export const EX_CONFIG = 78;
+
 export class ConfigError extends Error {
   constructor(problems: readonly string[]) {
     super(`the environment is not usable:\n${problems.map((problem) => `  ${problem}`).join('\n')}`);

@@ -4,7 +4,7 @@ import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { Logger } from 'pino';
 import { ApiModule } from './api.module.js';
 import { ApiKeyRepository } from './auth/api-key.repository.js';
-import { readConfig, type Config } from './config.js';
+import { ConfigError, EX_CONFIG, readConfig, type Config } from './config.js';
 import { EdgeProxy } from './edge/edge.proxy.js';
 import { configureHttp, createAdapter } from './http/http-server.js';
 import { serveOpenApi } from './http/openapi-document.js';
@@ -56,5 +56,5 @@ try {
   await main();
 } catch (error) {
   process.stderr.write(`api: ${error instanceof Error ? error.message : String(error)}\n`);
-  process.exit(1);
+  process.exit(error instanceof ConfigError ? EX_CONFIG : 1);
 }

@@ -5,7 +5,7 @@ import { NativeConnection, Runtime, Worker, type LogLevel as SdkLogLevel } from 
 import { pino, type Logger } from 'pino';
 import type { ControlActivities } from '../activities/control/contract.js';
 import { CONTROL_QUEUE } from '../workflows/contract/ids.js';
-import { readConfig, type Config } from './config.js';
+import { ConfigError, EX_CONFIG, readConfig, type Config } from './config.js';
 import { CONTROL_ACTIVITIES, ControlModule } from './control/control.module.js';
 
 /** Longer than any local activity; a workflow task that is cut off is simply done again elsewhere. */
@@ -75,6 +75,9 @@ function installRuntime(log: Logger): void {
 }
 
 main().catch((err: unknown) => {
-  process.stderr.write(`control worker: ${err instanceof Error ? (err.stack ?? err.message) : String(err)}\n`);
-  process.exit(1);
+  // What is wrong with the environment is said in words; anything else is a bug or an outage and shows where it is.
+  const wrongConfig = err instanceof ConfigError;
+  const why = err instanceof Error ? (wrongConfig ? err.message : (err.stack ?? err.message)) : String(err);
+  process.stderr.write(`control worker: ${why}\n`);
+  process.exit(wrongConfig ? EX_CONFIG : 1);
 });

@@ -10,6 +10,8 @@ export interface Page<T> {
 /** A failure with what to do about it, as the API shows it. */
 export interface RestFailure extends Pick<Failure, 'step' | 'message'> {
   code: string;
+  /** How often the step was tried, of an operation that was asked for by id. */
+  attempts?: number | null;
   suggestion?: string;
   at?: string;
   operation_id?: string;
@@ -43,6 +45,7 @@ export interface Operation {
   sandbox_id: string;
   state: OperationState;
   step: string | null;
+  host_id: string | null;
   temporal_url: string | null;
   started_at: string;
   finished_at: string | null;

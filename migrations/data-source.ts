@@ -1,8 +1,9 @@
 import { DataSource } from 'typeorm';
 import { InitialSchema1763800000000 } from './1763800000000-initial-schema.js';
+import { OperationHost1763900000000 } from './1763900000000-operation-host.js';
 
 /** In the order in which they are applied. */
-const MIGRATIONS = [InitialSchema1763800000000];
+const MIGRATIONS = [InitialSchema1763800000000, OperationHost1763900000000];
 
 /** A connection that knows the migrations and no entity: what a migration does must not change with the code. */
 export function createMigrationDataSource(url: string): DataSource {

@@ -3,6 +3,9 @@ import { createMigrationDataSource } from './data-source.js';
 /** Any number that nothing else in the database locks; two starts at once apply the migrations one after the other. */
 const MIGRATION_LOCK = 7_867_767;
 
+/** Exit code of sysexits.h for a wrong environment. */
+const EX_CONFIG = 78;
+
 async function applyMigrations(url: string): Promise<string[]> {
   const dataSource = createMigrationDataSource(url);
   await dataSource.initialize();
@@ -18,12 +21,20 @@ async function applyMigrations(url: string): Promise<string[]> {
   }
 }
 
-const url = process.env['DATABASE_URL'];
-if (url === undefined || url === '') {
+/** What is wrong with the environment; null when nothing is. The value holds a password, so it is not repeated. */
+function problemWith(url: string): string | null {
+  if (url === '') return 'DATABASE_URL is not set';
+  const known = URL.canParse(url) && ['postgres:', 'postgresql:'].includes(new URL(url).protocol);
+  return known ? null : 'DATABASE_URL is wrong';
+}
+
+const url = process.env['DATABASE_URL'] ?? '';
+const problem = problemWith(url);
+if (problem !== null) {
   process.stderr.write(
-    'DATABASE_URL is not set; example: DATABASE_URL=postgres://user:password@127.0.0.1:5432/torpor\n',
+    `migrations: the environment is not usable:\n  ${problem}: postgres://user:password@host:port/database\n`,
   );
-  process.exitCode = 2;
+  process.exitCode = EX_CONFIG;
 } else {
   try {
     const applied = await applyMigrations(url);

@@ -5,7 +5,6 @@ import {
   log,
   setCurrentDetails,
   setHandler,
-  sleep,
   workflowInfo,
 } from '@temporalio/workflow';
 import { control, waiting } from './control-steps.js';
@@ -34,7 +33,8 @@ export async function SandboxTtl(input: SandboxTtlInput): Promise<void> {
     if (deadline.expiresAt === null || !isTimed(deadline.state)) return;
     const remaining = deadline.expiresAt - Date.now();
     if (deadline.state !== 'running') {
-      await sleep(retryMs, { summary: `while the sandbox is ${deadline.state}` });
+      setCurrentDetails(`waits while the sandbox is ${deadline.state}`);
+      await condition(() => rearmed, retryMs);
     } else if (remaining > 0) {
       setCurrentDetails(`${deadline.onTimeout} at ${new Date(deadline.expiresAt).toISOString()} unless it is used`);
       await condition(() => rearmed, remaining);
@@ -50,7 +50,7 @@ export async function SandboxTtl(input: SandboxTtlInput): Promise<void> {
         message: outcome.message,
         retryAt: Date.now() + delay,
       });
-      await sleep(delay, { summary: 'until the timeout is tried again' });
+      await condition(() => rearmed, delay);
     }
     if (workflowInfo().continueAsNewSuggested) await continueAsNew<typeof SandboxTtl>(input);
   }

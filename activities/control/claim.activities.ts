@@ -63,7 +63,8 @@ async function claimAndPlace(tx: ControlTransaction, input: CreateSandboxInput &
     stoppedAt: null,
   });
   const { hostId, disk, boot } = placement;
-  await openOperation(tx, { ...input, kind: 'create', epoch, placement: { disk, boot } }, { host_id: hostId, boot });
+  const operation = { ...input, kind: 'create', hostId, epoch, placement: { disk, boot } } as const;
+  await openOperation(tx, operation, { host_id: hostId, boot });
   return { epoch, ...placement };
 }
 
@@ -96,7 +97,7 @@ async function placeElsewhere(
   await tx.lockPlacement();
   const { hostId, disk, boot } = await place(tx, { ...sandbox, notHosts });
   await tx.updateSandbox(sandboxId, { hostId });
-  await tx.updateOperation(operation.id, { placement: { disk, boot } });
+  await tx.updateOperation(operation.id, { hostId, placement: { disk, boot } });
   await tx.appendEvent({
     sandboxId,
     teamId: sandbox.teamId,
@@ -129,7 +130,7 @@ async function claim(
   if (open) await supersede(tx, open, input, now);
   const epoch = sandbox.epoch + 1;
   await tx.updateSandbox(sandboxId, { state: during, epoch });
-  await openOperation(tx, { ...input, epoch, placement: null }, { from: sandbox.state });
+  await openOperation(tx, { ...input, hostId: sandbox.hostId, epoch, placement: null }, { from: sandbox.state });
   return claimOf(sandbox, epoch);
 }
 
@@ -178,19 +179,20 @@ async function supersede(
 
 async function openOperation(
   tx: ControlTransaction,
-  claimed: Pick<OperationRecord, 'kind' | 'sandboxId' | 'teamId' | 'runId' | 'epoch' | 'placement'> & {
+  claimed: Pick<OperationRecord, 'kind' | 'sandboxId' | 'teamId' | 'hostId' | 'runId' | 'epoch' | 'placement'> & {
     opId: string;
     reason?: string;
   },
   data: Record<string, unknown>,
 ): Promise<void> {
-  const { opId, kind, sandboxId, teamId, runId, epoch, placement } = claimed;
+  const { opId, kind, sandboxId, teamId, hostId, runId, epoch, placement } = claimed;
   const reason = claimed.reason ?? null;
   await tx.insertOperation({
     id: opId,
     kind,
     sandboxId,
     teamId,
+    hostId,
     runId,
     state: 'running',
     step: null,

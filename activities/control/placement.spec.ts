@@ -10,6 +10,9 @@ function host(id: string, changes: Partial<HostLoad> = {}): HostLoad {
     memoryMb: 4096,
     reservedVcpus: 0,
     reservedMemoryMb: 0,
+    hypervisor: 'qemu',
+    hypervisorVersion: '7.2',
+    cpu: 'tcg:max',
     images: ['minimal'],
     ...changes,
   };
@@ -28,9 +31,16 @@ function build(id: string, hostId: string, changes: Partial<BuildRecord> = {}): 
     vcpus: 1,
     memoryMb: 512,
     setup: [],
+    artefact: { memoryBytes: 1, diskBytes: 1, hypervisor: 'qemu 7.2', cpu: 'tcg:max' },
     finishedAt: new Date(0),
     ...changes,
   };
+}
+
+/** What a build's artefact says of a host that is like this now. */
+function asSavedBy(changes: Partial<HostLoad>): { hypervisor: string; cpu: string } {
+  const { hypervisor, hypervisorVersion, cpu } = host('any', changes);
+  return { hypervisor: `${hypervisor} ${hypervisorVersion}`, cpu };
 }
 
 const REQUEST: PlacementRequest = { vcpus: 1, memoryMb: 512, image: 'minimal', cold: false, notHosts: [] };
@@ -62,6 +72,18 @@ describe('placement', () => {
     const cold = { hostId: 'a', disk: { kind: 'build', buildId: 'x' }, boot: { kind: 'cold' } };
     expect(choosePlacement(REQUEST, [host('a')], [build('x', 'a', { memoryMb: 256 })])).toEqual(cold);
     expect(choosePlacement({ ...REQUEST, cold: true }, [host('a')], [build('x', 'a')])).toEqual(cold);
+  });
+
+  it.each([
+    ['hypervisor', { hypervisor: 'cloud-hypervisor' }],
+    ['version of the hypervisor', { hypervisorVersion: '10.0' }],
+    ['processor', { cpu: 'kvm:EPYC' }],
+  ])('boots cold from the disk of a build whose memory another %s saved', (_, now) => {
+    const cold = { hostId: 'a', disk: { kind: 'build', buildId: 'x' }, boot: { kind: 'cold' } };
+    expect(choosePlacement(REQUEST, [host('a', now)], [build('x', 'a')])).toEqual(cold);
+    const artefact = { memoryBytes: 1, diskBytes: 1, ...asSavedBy(now) };
+    const builds = [build('x', 'a'), build('again', 'a', { artefact })];
+    expect(choosePlacement(REQUEST, [host('a', now)], builds).boot).toEqual({ kind: 'build', buildId: 'again' });
   });
 
   it('takes the newest of several builds', () => {

@@ -46,16 +46,22 @@ function currentBuilds(builds: readonly BuildRecord[]): { ready: BuildRecord[]; 
   };
 }
 
+/** Another hypervisor, or the same on another processor, cannot load this memory: the host may have changed since. */
+function canRestore(host: HostLoad, { artefact }: BuildRecord): boolean {
+  return artefact?.hypervisor === `${host.hypervisor} ${host.hypervisorVersion}` && artefact.cpu === host.cpu;
+}
+
 function offerOf(host: HostLoad, request: PlacementRequest, builds: readonly BuildRecord[]): Offer | null {
   const load = host.reservedMemoryMb / host.memoryMb;
   const { ready, bareImage } = currentBuilds(builds);
   const here = ready.filter((build) => build.hostId === host.id);
-  const warm = here.find((build) => build.vcpus === request.vcpus && build.memoryMb === request.memoryMb);
+  const ofSize = here.filter((build) => build.vcpus === request.vcpus && build.memoryMb === request.memoryMb);
+  const warm = ofSize.find((build) => canRestore(host, build));
   if (warm && !request.cold) {
     const source = { kind: 'build', buildId: warm.id } as const;
     return { hostId: host.id, disk: source, boot: source, rank: 2, load };
   }
-  const base = warm ?? here[0];
+  const base = warm ?? ofSize[0] ?? here[0];
   if (base) {
     return { hostId: host.id, disk: { kind: 'build', buildId: base.id }, boot: { kind: 'cold' }, rank: 1, load };
   }

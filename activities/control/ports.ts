@@ -47,6 +47,8 @@ export interface OperationRecord {
   kind: OperationKind;
   sandboxId: string;
   teamId: string;
+  /** Where its steps run; null when the sandbox never reached a host. */
+  hostId: string | null;
   runId: string;
   state: OperationState;
   step: string | null;
@@ -74,6 +76,10 @@ export interface HostLoad {
   memoryMb: number;
   reservedVcpus: number;
   reservedMemoryMb: number;
+  hypervisor: string;
+  hypervisorVersion: string;
+  /** Processor that its guests see. */
+  cpu: string;
   /** Root filesystems that it can boot without a build. */
   images: string[];
 }
@@ -90,6 +96,8 @@ export interface BuildRecord {
   vcpus: number;
   memoryMb: number;
   setup: string[];
+  /** What it left on its host; null until it is ready. */
+  artefact: BuildArtefact | null;
   finishedAt: Date | null;
 }
 
@@ -123,7 +131,7 @@ export interface ControlTransaction {
   /** The one that is not closed; there is at most one. */
   findOpenOperation(sandboxId: string): Promise<OperationRecord | null>;
   insertOperation(operation: OperationRecord): Promise<void>;
-  updateOperation(id: string, changes: Partial<Pick<OperationRecord, 'placement'>>): Promise<void>;
+  updateOperation(id: string, changes: Partial<Pick<OperationRecord, 'placement' | 'hostId'>>): Promise<void>;
   closeOperation(
     id: string,
     end: { state: Exclude<OperationState, 'running'>; step: string | null; failure: Failure | null; finishedAt: Date },

@@ -1,3 +1,4 @@
+import { log } from '@temporalio/activity';
 import { DomainError, ERRORS, type Failure } from '../../workflows/contract/errors.js';
 import { canMove } from '../../workflows/contract/states.js';
 import { lockOwned } from './claim.activities.js';
@@ -21,11 +22,22 @@ export function createSettleActivities(
   return {
     recordGeneration: (input) => store.transaction((tx) => recordGeneration(tx, input)),
     settle: async (input) => {
-      await store.transaction((tx) => settle(tx, input, now()));
-      // Otherwise it would sleep on, an open run of a sandbox that is gone, until the deadline that it knew.
-      if (input.sandbox === 'stopped') await temporal.wakeKeeper(input.sandboxId);
+      const { timed } = await store.transaction((tx) => settle(tx, input, now()));
+      if (timed && input.sandbox !== 'running') await nudgeKeeper(temporal, input.sandboxId);
     },
   };
+}
+
+/**
+ * Otherwise the keeper of the timeout would sleep on until the deadline that it knew, an open run of a sandbox that no
+ * longer runs. That is untidy and no more, so an operation does not fail for it.
+ */
+async function nudgeKeeper(temporal: Pick<ControlTemporal, 'wakeKeeper'>, sandboxId: string): Promise<void> {
+  try {
+    await temporal.wakeKeeper(sandboxId);
+  } catch (error) {
+    log.warn('the keeper of a timeout could not be told that its sandbox no longer runs', { sandboxId, error });
+  }
 }
 
 async function recordGeneration(
@@ -48,16 +60,17 @@ async function recordGeneration(
   });
 }
 
-async function settle(tx: ControlTransaction, input: SettleInput, now: Date): Promise<void> {
+async function settle(tx: ControlTransaction, input: SettleInput, now: Date): Promise<{ timed: boolean }> {
   const { sandboxId, opId, epoch } = input;
   const sandbox = await lockOwned(tx, sandboxId, epoch);
+  const timed = sandbox.timeoutSeconds > 0;
   const operation = await tx.findOperation(opId);
   if (!operation || operation.sandboxId !== sandboxId || operation.epoch !== epoch) {
     throw new DomainError('stale_operation', `operation ${opId} does not own sandbox ${sandboxId} with epoch ${epoch}`);
   }
   if (operation.state !== 'running') {
     // The answer to the first attempt was lost.
-    if (operation.state === input.operation && sandbox.state === input.sandbox) return;
+    if (operation.state === input.operation && sandbox.state === input.sandbox) return { timed };
     throw new DomainError('stale_operation', `operation ${opId} is closed already: ${operation.state}`);
   }
   if (sandbox.state !== input.sandbox && !canMove(sandbox.state, input.sandbox)) {
@@ -78,6 +91,7 @@ async function settle(tx: ControlTransaction, input: SettleInput, now: Date): Pr
     operationId: opId,
     data: { state: input.sandbox, ...(failure ? { failure } : {}) },
   });
+  return { timed };
 }
 
 function settledRow(

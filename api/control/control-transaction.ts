@@ -60,7 +60,7 @@ export class TypeOrmControlTransaction implements ControlTransaction {
     await this.manager.insert(OperationEntity, { ...operation, retryOf: request?.retryOf ?? null });
   }
 
-  async updateOperation(id: string, changes: Partial<Pick<OperationRecord, 'placement'>>): Promise<void> {
+  async updateOperation(id: string, changes: Parameters<ControlTransaction['updateOperation']>[1]): Promise<void> {
     await this.manager.update(OperationEntity, { id }, changes);
   }
 

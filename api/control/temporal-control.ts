@@ -12,6 +12,9 @@ import { ControlRepository } from './control.repository.js';
 /** Shorter than the hour that the activity has, so that it can still say what became of it. */
 const OPERATION_LIMIT_MS = 50 * 60_000;
 
+/** Who wakes a keeper does not wait long for it: nothing depends on it. */
+const WAKE_LIMIT_MS = 2_000;
+
 /** What the control activities ask of Temporal, done with the same starter that the API uses. */
 @Injectable()
 export class TemporalControl implements ControlTemporal {
@@ -46,7 +49,7 @@ export class TemporalControl implements ControlTemporal {
   async wakeKeeper(sandboxId: string): Promise<void> {
     const keeper = this.client.workflow.getHandle(ttlWorkflowId(sandboxId));
     try {
-      await this.calls.brief(() => keeper.signal(REARM_SIGNAL));
+      await this.calls.watched(WAKE_LIMIT_MS, () => keeper.signal(REARM_SIGNAL));
     } catch (error) {
       if (!(error instanceof WorkflowNotFoundError)) throw error;
     }

@@ -129,6 +129,68 @@ describe('edge', () => {
     expect(seen).toEqual([]);
   });
 
+  describe('where the data plane refuses', () => {
+    const refuse = (status: number, code: string, details: object): void => {
+      plane.removeAllListeners('request').removeAllListeners('upgrade');
+      plane.on('request', (_, response) => {
+        response.writeHead(status, { 'content-type': 'application/json' });
+        response.end(JSON.stringify({ error: { code, message: 'of the host', details } }));
+      });
+    };
+    const notFound = { sandboxId: 'runs', message: 'The sandbox was not found', code: 502 };
+    const closed = { sandboxId: 'runs', message: 'The sandbox is running but port is not open', port: 3000, code: 502 };
+    const headers = { 'e2b-sandbox-id': 'runs', 'e2b-sandbox-port': '3000' };
+
+    it.each([
+      ['knows no such sandbox', 404, 'not_found', { sandboxId: 'runs' }, notFound],
+      ['lets nobody in now', 502, 'guest_unavailable', { sandboxId: 'runs' }, notFound],
+      ['finds the port closed', 502, 'guest_unavailable', { sandboxId: 'runs', port: 3000 }, closed],
+    ])('because it %s, answers in the shape that SDKs know', async (_, status, code, details, body) => {
+      refuse(status, code, details);
+      expect(await ask('/', headers)).toMatchObject({ status: 502, text: JSON.stringify(body) });
+      expect(await upgrade()).toMatch(new RegExp(`^HTTP/1.1 502 [^]*${JSON.stringify(body)}$`));
+    });
+
+    it('tells a browser in words', async () => {
+      const browser = { ...headers, accept: 'text/html,application/xhtml+xml' };
+      refuse(502, 'guest_unavailable', { sandboxId: 'runs', port: 3000 });
+      const page = { status: 502, headers: { 'content-type': 'text/plain; charset=utf-8' } };
+      expect(await ask('/', browser)).toMatchObject({
+        ...page,
+        text: 'Sandbox runs is running, but nothing in it answers on port 3000.\n',
+      });
+      expect(await ask('/', { ...browser, 'e2b-sandbox-id': 'gone' })).toMatchObject({
+        ...page,
+        text: expect.stringContaining('Sandbox gone was not found'),
+      });
+    });
+
+    it.each([
+      ['of another sandbox', JSON.stringify({ error: { code: 'not_found', details: { sandboxId: 'other' } } })],
+      ['that only begins like one', '{"error":{"code":"not_found","details":{"sandboxId":"runs"}}'],
+      ['that is longer than a refusal', JSON.stringify({ error: 'x'.repeat(100_000) })],
+    ])('passes on an answer of the guest %s as it is', async (_, body) => {
+      plane.removeAllListeners('request').removeAllListeners('upgrade');
+      plane.on('request', (_request, response) => {
+        response.writeHead(404, { 'content-type': 'application/json', 'x-guest': 'yes' });
+        response.end(body);
+      });
+      expect(await ask('/', headers)).toMatchObject({ status: 404, text: body, headers: { 'x-guest': 'yes' } });
+      expect(await upgrade()).toContain(body.slice(-100));
+    });
+
+    /** What an attempt to upgrade is answered, head and body as one text. */
+    function upgrade(): Promise<string> {
+      const socket = connect(edgePort(), '127.0.0.1');
+      socket.write(
+        'GET /ws HTTP/1.1\r\nHost: x\r\nE2b-Sandbox-Id: runs\r\nE2b-Sandbox-Port: 3000\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n',
+      );
+      let text = '';
+      socket.on('data', (chunk: Buffer) => (text += chunk.toString()));
+      return new Promise((resolve) => socket.once('close', () => resolve(text)));
+    }
+  });
+
   it('resets the connection when the guest is lost in the middle of an answer', async () => {
     plane.removeAllListeners('request');
     plane.on('request', (_, response) => {

@@ -11,14 +11,15 @@ import { pipeline } from 'node:stream';
 import { Injectable } from '@nestjs/common';
 import { HostDataPlane, type GuestDoor } from '../host/host-data-plane.js';
 import { SandboxRepository } from '../sandbox/sandbox.repository.js';
+import { readDataPlaneAnswer, type DataPlaneRefusal } from './data-plane-answer.js';
 import { toCaller, toDataPlane } from './edge-headers.js';
+import { hidden, malformed, portClosed, sandboxNotFound, type Refusal } from './edge-refusal.js';
 import { edgeTarget } from './edge-target.js';
 
-/** An answer of the edge itself, not of a guest. */
-interface Refusal {
-  status: number;
-  type: string;
-  body: string;
+/** Where a request goes. */
+interface Way extends GuestDoor {
+  sandboxId: string;
+  port: number;
 }
 
 /**
@@ -35,30 +36,46 @@ export class EdgeProxy {
   ) {}
 
   async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const door = await this.open(request);
-    if ('status' in door) return refuse(response, door);
-    const upstream = this.forward(request, door, false);
+    const way = await this.open(request);
+    if ('status' in way) return refuse(response, way);
+    const upstream = this.forward(request, way, false);
     upstream.once('response', (answer) => {
-      response.writeHead(answer.statusCode ?? 502, answer.statusMessage, toCaller(answer));
-      // Cut off in the middle: the caller must not take it for a proper end.
-      pipeline(answer, response, (error) => {
-        if (error) reset(request.socket);
-      });
+      this.answer(request, way, answer, response).catch(() => reset(request.socket));
     });
     upstream.once('error', () => {
       if (response.headersSent) reset(request.socket);
-      else refuse(response, gone(request));
+      else refuse(response, sandboxNotFound(request.headers, way.sandboxId));
     });
     response.once('close', () => upstream.destroy());
     // Errors of either side end at the listeners above.
     pipeline(request, upstream, () => undefined);
   }
 
+  private async answer(
+    request: IncomingMessage,
+    way: Way,
+    answer: IncomingMessage,
+    response: ServerResponse,
+  ): Promise<void> {
+    const read = await readDataPlaneAnswer(answer, way.sandboxId);
+    if (read.kind === 'refusal') return refuse(response, refusalOf(read.refusal, request, way));
+    response.writeHead(answer.statusCode ?? 502, answer.statusMessage, toCaller(answer));
+    if (read.ended) {
+      response.end(read.begun);
+      return;
+    }
+    if (read.begun.length > 0) response.write(read.begun);
+    // Cut off in the middle: the caller must not take it for a proper end.
+    pipeline(answer, response, (error) => {
+      if (error) reset(request.socket);
+    });
+  }
+
   async serveUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     socket.on('error', () => socket.destroy());
-    const door = await this.open(request);
-    if ('status' in door) return refuseUpgrade(socket, door);
-    const upstream = this.forward(request, door, true);
+    const way = await this.open(request);
+    if ('status' in way) return refuseUpgrade(socket, way);
+    const upstream = this.forward(request, way, true);
     upstream.once('upgrade', (answer, guest, guestHead) => {
       const headers = [...toCaller(answer), 'Connection', 'Upgrade', 'Upgrade', answer.headers.upgrade ?? ''];
       socket.write(headOf(answer, headers));
@@ -68,47 +85,54 @@ export class EdgeProxy {
       pipeline(socket, guest, () => guest.destroy());
     });
     upstream.once('response', (answer) => {
-      socket.write(headOf(answer, [...toCaller(answer), 'Connection', 'close']));
-      pipeline(answer, socket, () => socket.destroy());
+      this.decline(request, way, answer, socket).catch(() => reset(socket as Socket));
     });
-    upstream.once('error', () => refuseUpgrade(socket, gone(request)));
+    upstream.once('error', () => refuseUpgrade(socket, sandboxNotFound(request.headers, way.sandboxId)));
     socket.once('close', () => upstream.destroy());
     upstream.end();
   }
 
-  private async open(request: IncomingMessage): Promise<GuestDoor | Refusal> {
-    const target = edgeTarget(request.headers, request.url ?? '');
-    if (target.kind === 'malformed') return { status: 400, type: 'text/plain; charset=utf-8', body: target.why };
-    if (target.kind === 'hidden') return json(404, { code: 404, message: 'not found' });
-    try {
-      const hostId = await this.sandboxes.hostOfRunning(target.sandboxId);
-      return hostId === null ? gone(request) : await this.dataPlane.door(hostId, target.sandboxId, target.port);
-    } catch {
-      return gone(request);
-    }
+  /** The guest answered without upgrading, or the data plane did: nothing follows. */
+  private async decline(request: IncomingMessage, way: Way, answer: IncomingMessage, socket: Duplex): Promise<void> {
+    const read = await readDataPlaneAnswer(answer, way.sandboxId);
+    if (read.kind === 'refusal') return refuseUpgrade(socket, refusalOf(read.refusal, request, way));
+    socket.write(headOf(answer, [...toCaller(answer), 'Connection', 'close']));
+    socket.write(read.begun);
+    if (read.ended) socket.end();
+    else pipeline(answer, socket, () => socket.destroy());
   }
 
-  private forward(request: IncomingMessage, door: GuestDoor, upgrade: boolean): ClientRequest {
-    const base = new URL(door.baseUrl);
+  private async open(request: IncomingMessage): Promise<Way | Refusal> {
+    const target = edgeTarget(request.headers, request.url ?? '');
+    if (target.kind === 'malformed') return malformed(target.why);
+    if (target.kind === 'hidden') return hidden();
+    const { sandboxId, port } = target;
+    try {
+      const hostId = await this.sandboxes.hostOfRunning(sandboxId);
+      if (hostId !== null) return { ...(await this.dataPlane.door(hostId, sandboxId, port)), sandboxId, port };
+    } catch {
+      // As good as not there: the caller can do nothing about why.
+    }
+    return sandboxNotFound(request.headers, sandboxId);
+  }
+
+  private forward(request: IncomingMessage, way: Way, upgrade: boolean): ClientRequest {
+    const base = new URL(way.baseUrl);
     return httpRequest({
       host: base.hostname,
       port: base.port,
       // As it came: parsing it anew would change what the guest is asked.
       path: `${base.pathname}${request.url ?? '/'}`,
       method: request.method,
-      headers: toDataPlane(request, door.authorization, upgrade),
+      headers: toDataPlane(request, way.authorization, upgrade),
       setHost: false,
       ...(upgrade ? {} : { agent: this.agent }),
     });
   }
 }
 
-function json(status: number, body: object): Refusal {
-  return { status, type: 'application/json', body: JSON.stringify(body) };
-}
-
-function gone({ headers }: IncomingMessage): Refusal {
-  return json(502, { sandboxId: headers['e2b-sandbox-id'], message: 'The sandbox was not found', code: 502 });
+function refusalOf(why: DataPlaneRefusal, { headers }: IncomingMessage, { sandboxId, port }: Way): Refusal {
+  return why === 'port-closed' ? portClosed(headers, sandboxId, port) : sandboxNotFound(headers, sandboxId);
 }
 
 function refuse(response: ServerResponse, { status, type, body }: Refusal): void {

@@ -42,10 +42,22 @@ export async function hostReservations(manager: EntityManager): Promise<Map<stri
   );
 }
 
+interface OnlineHost {
+  id: string;
+  name: string;
+  vcpus: number;
+  memory_mb: number;
+  hypervisor: string;
+  hypervisor_version: string;
+  cpu: string;
+  images: string[];
+}
+
 export async function onlineHostLoads(manager: EntityManager): Promise<HostLoad[]> {
   // The database's clock wrote the heartbeats and judges them: the processes' clocks may differ.
-  const hosts = await manager.query<{ id: string; name: string; vcpus: number; memory_mb: number; images: string[] }[]>(
-    `SELECT id, name, vcpus, memory_mb, images FROM hosts WHERE heartbeat_at > now() - make_interval(secs => $1)`,
+  const hosts = await manager.query<OnlineHost[]>(
+    `SELECT id, name, vcpus, memory_mb, hypervisor, hypervisor_version, cpu, images FROM hosts
+     WHERE heartbeat_at > now() - make_interval(secs => $1)`,
     [HOST_ONLINE_SECONDS],
   );
   const reservations = await hostReservations(manager);
@@ -54,6 +66,9 @@ export async function onlineHostLoads(manager: EntityManager): Promise<HostLoad[
     name: host.name,
     vcpus: host.vcpus,
     memoryMb: host.memory_mb,
+    hypervisor: host.hypervisor,
+    hypervisorVersion: host.hypervisor_version,
+    cpu: host.cpu,
     images: host.images,
     reservedVcpus: reservations.get(host.id)?.vcpus ?? 0,
     reservedMemoryMb: reservations.get(host.id)?.memoryMb ?? 0,

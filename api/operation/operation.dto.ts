@@ -41,6 +41,9 @@ export class OperationFailureDto {
 
   code!: ErrorCode;
 
+  /** How often the step was tried; 0: no worker of the host took it. Of an operation that is asked for by id. */
+  attempts!: number | null;
+
   /** What failed, on which host, why. */
   message!: string;
 
@@ -77,6 +80,9 @@ export class OperationDto {
   /** The step that is under way, or the one that failed. */
   step!: string | null;
 
+  /** Where its steps run. */
+  host_id!: string | null;
+
   /** Fencing number: what an older one still sends is refused. */
   epoch!: number;
 
@@ -99,10 +105,13 @@ export class OperationDto {
   progress!: OperationProgressDto | null;
 }
 
+/** What Temporal knows beyond the row. */
+const NOT_ASKED = { progress: null, attempts: null };
+
 export function toOperationDto(
   row: OperationEntity,
   links: (workflowId: string, runId: string) => string | null,
-  progress: OperationProgressDto | null = null,
+  { progress, attempts }: { progress: OperationProgressDto | null; attempts: number | null } = NOT_ASKED,
 ): OperationDto {
   const workflowId = sandboxWorkflowId(row.sandboxId);
   return {
@@ -111,6 +120,7 @@ export function toOperationDto(
     sandbox_id: row.sandboxId,
     state: row.state,
     step: progress?.stage ?? row.step,
+    host_id: row.hostId,
     epoch: row.epoch,
     workflow_id: workflowId,
     run_id: row.runId,
@@ -119,17 +129,21 @@ export function toOperationDto(
     finished_at: row.finishedAt?.toISOString() ?? null,
     duration_ms: row.finishedAt ? row.finishedAt.getTime() - row.startedAt.getTime() : null,
     retry_of: row.retryOf,
-    failure: toFailureDto(row.failure),
+    failure: toFailureDto(row.failure, attempts),
     progress,
   };
 }
 
-export function toFailureDto(failure: OperationEntity['failure']): OperationFailureDto | null {
+export function toFailureDto(
+  failure: OperationEntity['failure'],
+  attempts: number | null = null,
+): OperationFailureDto | null {
   if (!failure) return null;
   const { step, code, message, needsAttention } = failure;
   return {
     step,
     code,
+    attempts,
     message,
     suggestion: ERRORS[code].suggestion,
     ...(needsAttention ? { needs_attention: needsAttention } : {}),

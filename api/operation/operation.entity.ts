@@ -2,6 +2,7 @@ import { Check, Column, Entity, ForeignKey, Index, PrimaryColumn, Unique } from 
 import type { StoredPlacement } from '../../activities/control/ports.js';
 import type { Failure } from '../../workflows/contract/errors.js';
 import type { OperationKind, OperationState } from '../../workflows/contract/states.js';
+import { HostEntity } from '../host/host.entity.js';
 import { SandboxEntity } from '../sandbox/sandbox.entity.js';
 import { TeamEntity } from '../team/team.entity.js';
 
@@ -28,6 +29,11 @@ export class OperationEntity {
   @Column('text')
   @ForeignKey(() => TeamEntity, { name: 'operations_team_id_fkey' })
   teamId!: string;
+
+  /** Where its steps run; null when the sandbox never reached a host. */
+  @Column('text', { nullable: true })
+  @ForeignKey(() => HostEntity, { name: 'operations_host_id_fkey' })
+  hostId!: string | null;
 
   /** Temporal run that owns it; the same operation in any other run is refused. */
   @Column('text')

@@ -11,6 +11,7 @@ import { decodePosition, encodePosition, toPage, type Page } from '../http/pagin
 import { Reply } from '../http/reply.js';
 import { SandboxRepository } from '../sandbox/sandbox.repository.js';
 import { TemporalLinks } from '../temporal/temporal-links.js';
+import { FailedStep } from './failed-step.js';
 import { randomId } from './operation-id.js';
 import { OperationProgress } from './operation-progress.js';
 import { OperationRunner } from './operation-runner.js';
@@ -25,6 +26,7 @@ export class OperationService {
     private readonly sandboxes: SandboxRepository,
     private readonly runner: OperationRunner,
     private readonly progress: OperationProgress,
+    private readonly failedStep: FailedStep,
     private readonly links: TemporalLinks,
   ) {}
 
@@ -46,8 +48,11 @@ export class OperationService {
 
   async get(teamId: string, id: string): Promise<OperationDto> {
     const row = await this.known(teamId, id);
-    const progress = row.state === 'running' ? await this.progress.of(row) : null;
-    return toOperationDto(row, this.links.of, progress);
+    const open = row.state === 'running';
+    return toOperationDto(row, this.links.of, {
+      progress: open ? await this.progress.of(row) : null,
+      attempts: open ? null : await this.failedStep.attemptsOf(row),
+    });
   }
 
   /** A new operation with a new epoch; nothing of the failed one is used again. */

@@ -30,6 +30,8 @@ export class SandboxUseService {
     // A keeper that sleeps past the new deadline must be told; one that wakes earlier reads it then.
     if (after.expiresAt && (!before.expiresAt || after.expiresAt < before.expiresAt))
       await this.temporal.armKeeper(after);
+    // Nothing is left to keep.
+    if (after.timeoutSeconds === 0) await this.temporal.wakeKeeper(id);
     return this.view.one(teamId, id);
   }
 

@@ -5,6 +5,7 @@ import {
   WorkflowFailedError,
   WorkflowNotFoundError,
 } from '@temporalio/client';
+import { ApplicationFailure } from '@temporalio/common';
 import { DomainError } from '../../workflows/contract/errors.js';
 import { buildWorkflowId, CONTROL_QUEUE } from '../../workflows/contract/ids.js';
 import { BUILD_WORKFLOW, type TemplateBuildInput } from '../../workflows/contract/operations.js';
@@ -53,8 +54,7 @@ export class BuildStarter {
     } catch (error) {
       if (error instanceof DomainError) throw error;
       if (!(error instanceof WorkflowFailedError)) return 'running';
-      const failure = failureOf(error.cause);
-      throw failure ? new DomainError(failure.code, failure.message, { build_id: buildId, step: failure.step }) : error;
+      throw failedBuild(buildId, error.cause) ?? error;
     }
   }
 
@@ -66,4 +66,13 @@ export class BuildStarter {
       if (!(error instanceof WorkflowNotFoundError)) throw error;
     }
   }
+}
+
+/** Why a build failed; one that could not even begin has the facts of its first step's refusal. */
+function failedBuild(buildId: string, cause: unknown): DomainError | null {
+  const failure = failureOf(cause);
+  if (!failure || !(cause instanceof ApplicationFailure)) return null;
+  const { code, step, message } = failure;
+  const facts = step === 'workflow' ? (cause.details?.[0] as object | undefined) : { step };
+  return new DomainError(code, message, { build_id: buildId, ...facts }, { cause });
 }

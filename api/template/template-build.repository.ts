@@ -1,8 +1,12 @@
 import { Injectable } from '@nestjs/common';
-import { DataSource, In } from 'typeorm';
+import { DataSource } from 'typeorm';
 import type { BuildState } from '../../workflows/contract/states.js';
 import type { Position } from '../http/paging.js';
+import { HOST_ONLINE_SECONDS } from '../host/host-load.query.js';
+import { HostEntity } from '../host/host.entity.js';
+import { PLATFORM_TEAM_ID } from '../team/team.entity.js';
 import { TemplateBuildEntity } from './template-build.entity.js';
+import { TemplateEntity } from './template.entity.js';
 
 export interface BuildFilter {
   templateIds?: readonly string[] | undefined;
@@ -17,6 +21,43 @@ export class TemplateBuildRepository {
     return this.dataSource.manager.findOneBy(TemplateBuildEntity, { teamId, id });
   }
 
+  /** Whoever it belongs to. */
+  findAny(id: string): Promise<TemplateBuildEntity | null> {
+    return this.dataSource.manager.findOneBy(TemplateBuildEntity, { id });
+  }
+
+  /** The team's own, and those of the platform's templates: nothing of anybody's is in them. */
+  visible(teamId: string, id: string): Promise<TemplateBuildEntity | null> {
+    return this.dataSource
+      .createQueryBuilder(TemplateBuildEntity, 'b')
+      .innerJoin(TemplateEntity, 't', 't.id = b.template_id')
+      .where('b.id = :id AND (b.team_id = :teamId OR t.team_id = :platform)', {
+        id,
+        teamId,
+        platform: PLATFORM_TEAM_ID,
+      })
+      .getOne();
+  }
+
+  /** The build that makes this now, when it is made on every online host that could make it. */
+  async warmingEverywhere(
+    template: TemplateEntity,
+    size: { vcpus: number; memory_mb: number },
+  ): Promise<TemplateBuildEntity | null> {
+    const [row] = await this.dataSource.query<{ id: string }[]>(
+      `WITH same AS (
+         SELECT id, host_id, started_at FROM template_builds
+         WHERE template_id = $1 AND state = 'running' AND vcpus = $2 AND memory_mb = $3
+       )
+       SELECT id FROM same WHERE NOT EXISTS (
+         SELECT FROM hosts WHERE heartbeat_at > now() - make_interval(secs => $4) AND images ? $5
+           AND id NOT IN (SELECT host_id FROM same)
+       ) ORDER BY started_at, id LIMIT 1`,
+      [template.id, size.vcpus, size.memory_mb, HOST_ONLINE_SECONDS, template.image],
+    );
+    return row ? this.findAny(row.id) : null;
+  }
+
   list(teamId: string, filter: BuildFilter, limit: number, after: Position | null): Promise<TemplateBuildEntity[]> {
     const query = this.dataSource.createQueryBuilder(TemplateBuildEntity, 'b').where('b.team_id = :teamId', { teamId });
     if (filter.templateIds) query.andWhere('b.template_id = ANY(:templateIds)', { templateIds: filter.templateIds });
@@ -25,13 +66,18 @@ export class TemplateBuildRepository {
     return query.orderBy('b.started_at', 'DESC').addOrderBy('b.id', 'DESC').take(limit).getMany();
   }
 
-  /** Newest first, of each of these templates. */
+  /** Newest first, of each of these templates. Not those that their host, with another hypervisor by now, cannot restore. */
   async readyOf(templateIds: readonly string[]): Promise<Map<string, TemplateBuildEntity[]>> {
     if (templateIds.length === 0) return new Map();
-    const builds = await this.dataSource.manager.find(TemplateBuildEntity, {
-      where: { templateId: In([...templateIds]), state: 'ready' },
-      order: { finishedAt: 'DESC', id: 'DESC' },
-    });
+    const builds = await this.dataSource
+      .createQueryBuilder(TemplateBuildEntity, 'b')
+      .innerJoin(HostEntity, 'h', 'h.id = b.host_id')
+      .where(`b.template_id = ANY(:templateIds) AND b.state = 'ready'`, { templateIds })
+      .andWhere(`b.artefact->>'hypervisor' = h.hypervisor || ' ' || h.hypervisor_version`)
+      .andWhere(`b.artefact->>'cpu' = h.cpu`)
+      .orderBy('b.finished_at', 'DESC')
+      .addOrderBy('b.id', 'DESC')
+      .getMany();
     const byTemplate = new Map<string, TemplateBuildEntity[]>();
     for (const build of builds) byTemplate.set(build.templateId, [...(byTemplate.get(build.templateId) ?? []), build]);
     return byTemplate;

@@ -1,30 +1,23 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 import { DomainError } from '../../workflows/contract/errors.js';
-import { newAccessToken } from '../auth/tokens.js';
 import { decodePosition, encodePosition, type Page } from '../http/paging.js';
 import { Reply } from '../http/reply.js';
 import { IdempotencyService } from '../operation/idempotency.service.js';
-import { randomId } from '../operation/operation-id.js';
-import { SandboxRepository } from '../sandbox/sandbox.repository.js';
 import { TemporalLinks } from '../temporal/temporal-links.js';
+import { BuildLauncher } from './build-launcher.js';
 import { BuildStarter } from './build-starter.js';
 import type { TemplateBuildEntity } from './template-build.entity.js';
 import { TemplateBuildRepository } from './template-build.repository.js';
 import { toBuildDto, type BuildDto, type BuildQuery, type CreateBuildDto } from './template.dto.js';
 import { TemplateRepository } from './template.repository.js';
 
-/** How long the first step of a build may take to write its row. */
-const BEGIN_LIMIT_MS = 15_000;
-const LOOK_EVERY_MS = 25;
-
 @Injectable()
 export class TemplateBuildService {
   constructor(
     private readonly builds: TemplateBuildRepository,
     private readonly templates: TemplateRepository,
-    private readonly secrets: SandboxRepository,
     private readonly idempotency: IdempotencyService,
+    private readonly launcher: BuildLauncher,
     private readonly starter: BuildStarter,
     private readonly links: TemporalLinks,
   ) {}
@@ -36,42 +29,12 @@ export class TemplateBuildService {
     const { teamId, idempotencyKey, waitMs } = asked;
     const { opId: buildId } = await this.idempotency.begin(teamId, 'POST /v1/templates/builds', idempotencyKey, body);
     const earlier = await this.builds.find(teamId, buildId);
-    if (!earlier) await this.start(teamId, buildId, body);
-    const began = earlier ?? (await this.begun(teamId, buildId));
-    const ended = waitMs > 0 && (began.state !== 'running' || (await this.ended(buildId, waitMs)));
-    const row = await this.known(teamId, buildId);
+    const began =
+      earlier ?? (await this.launcher.launch({ teamId, buildId, repeatable: idempotencyKey !== null }, body));
+    const ended = waitMs > 0 && (began.state !== 'running' || (await this.ended(began.id, waitMs)));
+    const row = await this.known(teamId, began.id);
     if (ended && row.state !== 'ready') throw notReady(row);
     return new Reply(ended ? 201 : 202, await this.show(row), earlier !== null);
-  }
-
-  private async start(teamId: string, buildId: string, body: CreateBuildDto): Promise<void> {
-    const { template: name, image, vcpus, memory_mb: memoryMb, setup } = body;
-    const template = await this.templates.ensure({ id: randomId(), teamId, name, image, vcpus, memoryMb });
-    await this.secrets.ensureSecret({ id: buildId, teamId, accessToken: newAccessToken(), env: {} });
-    await this.starter.start({ buildId, templateId: template.id, teamId, vcpus, memoryMb, image, setup });
-  }
-
-  /** The row is written by the build's first step; a build that cannot begin ends without one. */
-  private async begun(teamId: string, buildId: string): Promise<TemplateBuildEntity> {
-    const given = AbortSignal.timeout(BEGIN_LIMIT_MS);
-    const failed = this.starter.ended(buildId, BEGIN_LIMIT_MS).then(
-      () => null,
-      (error: unknown) => ({ error }),
-    );
-    while (!given.aborted) {
-      const row = await this.builds.find(teamId, buildId);
-      if (row) return row;
-      const failure = await Promise.race([failed, delay(LOOK_EVERY_MS, null)]);
-      if (!failure) continue;
-      // It never was, so there is nothing that the secret could be of.
-      await this.secrets.removeSecret(buildId);
-      throw failure.error;
-    }
-    throw new DomainError(
-      'control_plane_unavailable',
-      `no control worker began build ${buildId} within ${BEGIN_LIMIT_MS / 1000} s; it is made when one does`,
-      { part: 'control-worker', build_id: buildId },
-    );
   }
 
   private async ended(buildId: string, waitMs: number): Promise<boolean> {
@@ -111,6 +74,8 @@ export class TemplateBuildService {
 
   async cancel(teamId: string, id: string): Promise<BuildDto> {
     const row = await this.known(teamId, id);
+    if (row.teamId !== teamId)
+      throw new DomainError('forbidden', `build ${id} of a template of the platform was asked for by another team`);
     if (row.state === 'cancelled') return this.show(row);
     if (row.state !== 'running') {
       throw new DomainError('state_conflict', `cannot cancel build ${id}: it is ${row.state}`, { state: row.state });
@@ -120,7 +85,7 @@ export class TemplateBuildService {
   }
 
   private async known(teamId: string, id: string): Promise<TemplateBuildEntity> {
-    const row = await this.builds.find(teamId, id);
+    const row = await this.builds.visible(teamId, id);
     if (!row) throw new DomainError('not_found', `there is no build ${id}`);
     return row;
   }

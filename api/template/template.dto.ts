@@ -25,15 +25,16 @@ const TEMPLATE_NAME_RULE =
   'must be the name of a template: a letter or digit, then up to 63 of letters, digits, ".", "_", "-"';
 
 export class CreateBuildDto {
-  /** Name; the template is made when your team has none of this name. */
+  /** Name; the template is made when your team has none of this name. The platform's names are reserved for its own. */
   @IsString()
   @Matches(TEMPLATE_NAME_PATTERN, { message: `template ${TEMPLATE_NAME_RULE}` })
   template!: string;
 
-  /** Root filesystem of the hosts' catalogue that it starts from. */
+  /** Root filesystem of the hosts' catalogue that it starts from. Default: the template's; of a new one, `minimal`. */
+  @IsOptional()
   @IsString()
   @Matches(TEMPLATE_NAME_PATTERN, { message: 'image must be the name of a root filesystem of a host, like "minimal"' })
-  image: string = 'minimal';
+  image?: string;
 
   /** Sandboxes of this size are restored from the build's memory; others boot from its disk. */
   @IsInt()

@@ -14,6 +14,14 @@ export class TemplateRepository {
     return found.find((template) => template.teamId === teamId) ?? found[0] ?? null;
   }
 
+  /** By name or id. No team can have a template of such a name. */
+  ofPlatform(nameOrId: string): Promise<TemplateEntity | null> {
+    return this.dataSource.manager.findOneBy(TemplateEntity, [
+      { teamId: PLATFORM_TEAM_ID, name: nameOrId },
+      { teamId: PLATFORM_TEAM_ID, id: nameOrId },
+    ]);
+  }
+
   /** All that the name may mean, for filters. */
   async idsOf(teamId: string, nameOrId: string): Promise<string[]> {
     return (await this.matching(teamId, nameOrId)).map(({ id }) => id);

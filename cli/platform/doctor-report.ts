@@ -37,7 +37,7 @@ export async function examineMachine(config: CliConfig): Promise<DoctorReport> {
   const facts: Fact[] = [
     rights,
     qemu,
-    fact('kvm', false, { ok: kvm.usable, detail: kvm.why }, KVM_REMEDY),
+    fact('kvm', false, { ok: kvm.usable, detail: kvm.why }, kvm.remedy ?? KVM_REMEDY),
     qemuImg,
     ...network,
     await machine.device('tap', '/dev/net/tun', true, 'opens', 'modprobe tun'),

@@ -4,7 +4,7 @@ import { tryCommand } from './command.js';
 import { ensureGuestImage } from './guest-image.js';
 import { ensurePostgresBinaries } from './postgres-binaries.js';
 import { findMissingPackages, installPackages } from './system-packages.js';
-import { DATABASE_USER, ensureSystemUser } from './system-users.js';
+import { DATABASE_USER, ensureKvmMember, ensureSystemUser } from './system-users.js';
 import { ensureTemporal } from './temporal-binary.js';
 
 /** One thing that must be there before the platform can run. `ensure` does nothing when it is. */
@@ -80,7 +80,8 @@ async function checkToolchains(env: Record<string, string>): Promise<string> {
 }
 
 async function ensureUsers(vmUser: string): Promise<string> {
-  const vm = await ensureSystemUser(vmUser, true);
-  const database = await ensureSystemUser(DATABASE_USER, false);
-  return `${vmUser} (${vm}), ${DATABASE_USER} (${database})`;
+  const vm = await ensureSystemUser(vmUser);
+  const kvm = await ensureKvmMember(vmUser);
+  const database = await ensureSystemUser(DATABASE_USER);
+  return `${vmUser} (${vm}${kvm === 'added' ? ', now in group kvm' : ''}), ${DATABASE_USER} (${database})`;
 }

@@ -20,10 +20,9 @@ export function findUser(name: string, passwd = readFileSync('/etc/passwd', 'utf
   return undefined;
 }
 
-/** A user without home, shell or password; in the kvm group where there is one and `kvm` is wanted. */
-export async function ensureSystemUser(name: string, kvm: boolean): Promise<'there' | 'made'> {
+/** A user without home, shell or password. */
+export async function ensureSystemUser(name: string): Promise<'there' | 'made'> {
   if (findUser(name) !== undefined) return 'there';
-  const groups = kvm && /^kvm:/m.test(readFileSync('/etc/group', 'utf8')) ? ['--groups', 'kvm'] : [];
   await runCommand([
     'useradd',
     '--system',
@@ -33,10 +32,28 @@ export async function ensureSystemUser(name: string, kvm: boolean): Promise<'the
     '/nonexistent',
     '--shell',
     '/usr/sbin/nologin',
-    ...groups,
     name,
   ]);
   return 'made';
+}
+
+/** Puts a user into the group kvm where that group has /dev/kvm; elsewhere it would not help. */
+export async function ensureKvmMember(name: string): Promise<'there' | 'added' | 'no use'> {
+  const deviceGid = statSync('/dev/kvm', { throwIfNoEntry: false })?.gid;
+  const membership = kvmMembership(name, readFileSync('/etc/group', 'utf8'), deviceGid);
+  if (membership !== 'missing') return membership;
+  await runCommand(['usermod', '--append', '--groups', 'kvm', name]);
+  return 'added';
+}
+
+export function kvmMembership(
+  name: string,
+  groups: string,
+  deviceGid: number | undefined,
+): 'there' | 'missing' | 'no use' {
+  const [, gid, members = ''] = /^kvm:[^:]*:(\d+):(.*)$/m.exec(groups) ?? [];
+  if (gid === undefined || Number(gid) !== deviceGid) return 'no use';
+  return members.split(',').includes(name) ? 'there' : 'missing';
 }
 
 /**

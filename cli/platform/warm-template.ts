@@ -16,11 +16,11 @@ export async function ensureWarmTemplate(client: RestClient, note: (text: string
     client.hosts({ limit: 200 }),
   ]);
   const online = new Set(hosts.filter(({ status }) => status === 'online').map(({ id }) => id));
-  // A team's own template of that name comes before the platform's; either serves its creates.
-  if (templates.some((template) => template.name === TEMPLATE && isWarm(template, online))) return 'there';
-  // One that was under way when torpor stopped goes on by itself.
-  const { items: running } = await client.builds({ template: TEMPLATE, state: 'running' });
-  const build = running[0] ?? (await client.build({ template: TEMPLATE }));
-  await waitForBuild(client, build.id, (now) => note(describeBuild(now)));
+  const template = templates.find(({ name, scope }) => name === TEMPLATE && scope === 'platform');
+  if (template && isWarm(template, online)) return 'there';
+  // One that is under way, of this team or of another, is what the request gets.
+  const size = template ? { vcpus: template.vcpus, memory_mb: template.memory_mb } : {};
+  const { id } = await client.build({ template: TEMPLATE, ...size });
+  await waitForBuild(client, id, (now) => note(describeBuild(now)));
   return 'built';
 }

@@ -10,6 +10,7 @@ import { SandboxSecretEntity } from '../../api/sandbox/sandbox-secret.entity.js'
 import { SandboxEntity } from '../../api/sandbox/sandbox.entity.js';
 import type { CreateSandboxInput, SandboxSpec } from '../../workflows/contract/operations.js';
 import { startDatabase, type TestDatabase } from './database.js';
+import { insertHost } from './host-row.js';
 
 const SPEC: SandboxSpec = {
   templateId: 'minimal',
@@ -50,26 +51,8 @@ describe('lifecycle in the database', () => {
     await database.dataSource.query('ALTER TABLE sandbox_events ENABLE TRIGGER ALL');
   });
 
-  async function addHost(id: string, changes: Partial<HostEntity> = {}): Promise<void> {
-    await database.dataSource.manager.insert(HostEntity, {
-      id,
-      name: id,
-      tokenHash: id,
-      dataPlaneUrl: 'http://127.0.0.1:1',
-      dataPlaneToken: 'x',
-      arch: 'x86_64',
-      version: '0',
-      vcpus: 2,
-      memoryMb: 2048,
-      diskMb: 1000,
-      hypervisor: 'qemu',
-      hypervisorVersion: '7.2',
-      cpu: 'max',
-      drivers: {},
-      images: ['minimal'],
-      ...changes,
-    });
-  }
+  const addHost = (id: string, changes: Partial<HostEntity> = {}): Promise<void> =>
+    insertHost(database.dataSource, id, changes);
 
   function create(
     changes: Partial<CreateSandboxInput & { runId: string }> = {},
@@ -361,7 +344,7 @@ describe('lifecycle in the database', () => {
     const { hostId } = await activities.beginBuild({ ...build, buildId: 'b1', runId: 'b1' });
     await activities.appendBuildLog({ buildId: 'b1', step: 1, text: 'hello\0' });
     await activities.appendBuildLog({ buildId: 'b1', step: 1, text: 'hello\0' });
-    const artefact = { memoryBytes: 1, diskBytes: 1, hypervisor: 'qemu', cpu: 'max' };
+    const artefact = { memoryBytes: 1, diskBytes: 1, hypervisor: 'qemu 7.2', cpu: 'max' };
     await activities.finishBuild({ buildId: 'b1', state: 'ready', artefact });
     await activities.finishBuild({ buildId: 'b1', state: 'ready', artefact });
     const logs = await database.dataSource.query<unknown[]>(`SELECT text FROM build_logs WHERE build_id = 'b1'`);
@@ -379,6 +362,9 @@ describe('lifecycle in the database', () => {
       disk: source,
       boot: { kind: 'cold' },
     });
+
+    await database.dataSource.manager.update(HostEntity, { id: hostId }, { hypervisorVersion: '10.0' });
+    expect(await activities.claimAndPlace(create())).toMatchObject({ disk: source, boot: { kind: 'cold' } });
   });
 
   it('tells an outage of the database from a refusal', async () => {

@@ -1,5 +1,5 @@
 import { ApplicationFailure } from '@temporalio/common';
-import type { Client } from '@temporalio/client';
+import { WorkflowNotFoundError, type Client } from '@temporalio/client';
 import type {
   Claim,
   ControlActivities,
@@ -112,6 +112,7 @@ export class FakeControl {
         op.failure = failure;
         row.failure = failure;
       }
+      if (sandbox !== 'running' && row.spec.timeoutSeconds > 0) await this.nudgeKeeper(sandboxId);
     },
     armTtl: async ({ sandboxId }) => {
       const row = this.row(sandboxId);
@@ -160,6 +161,14 @@ export class FakeControl {
     }
     const { epoch, hostId, generation, spec } = row;
     return { epoch, hostId, generation, vcpus: spec.vcpus, memoryMb: spec.memoryMb, egress: spec.egress };
+  }
+
+  private async nudgeKeeper(sandboxId: string): Promise<void> {
+    try {
+      await this.client.workflow.getHandle(ttlWorkflowId(sandboxId)).signal(REARM_SIGNAL);
+    } catch (error) {
+      if (!(error instanceof WorkflowNotFoundError)) throw error;
+    }
   }
 
   private record(sandboxId: string, epoch: number, snapshot: SnapshotInfo): void {

@@ -81,6 +81,25 @@ describe('SandboxTtl', () => {
     expect(rig.control.row(id).state).toBe('running');
     await (await rig.destroy(id)).result();
   });
+
+  it('ends when its sandbox is paused, begins again with the resume, and ends when it is destroyed', async () => {
+    const id = newId();
+    const keeper = rig.client.workflow.getHandle(ttlWorkflowId(id));
+    const status = async () => (await keeper.describe()).status.name;
+    await (await rig.create(id, { timeoutSeconds: 3600 })).result();
+    expect(await status()).toBe('RUNNING');
+
+    await (await rig.begin('pause', id)).result();
+    // Fails by its deadline when the keeper sleeps on.
+    await rig.client.withDeadline(Date.now() + 10_000, () => keeper.result());
+    expect(await status()).toBe('COMPLETED');
+
+    await (await rig.begin('resume', id)).result();
+    expect(await status()).toBe('RUNNING');
+    await (await rig.destroy(id)).result();
+    await rig.client.withDeadline(Date.now() + 10_000, () => keeper.result());
+    expect(await status()).toBe('COMPLETED');
+  });
 });
 
 describe('TemplateBuild', () => {

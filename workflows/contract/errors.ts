@@ -30,8 +30,18 @@ export const ERRORS = {
     suggestion: 'use a new Idempotency-Key for a different request',
   },
   rate_limited: { http: 429, retryable: true, suggestion: 'try again later' },
-  internal_error: { http: 500, retryable: true, suggestion: 'look at the log of the process for this request id' },
-  command_failed: { http: 500, retryable: true, suggestion: 'run the command shown on the host' },
+  internal_error: {
+    http: 500,
+    retryable: true,
+    suggestion:
+      'look at the log of the process that failed: of a step the host worker, of a request the API; with `torpor up` they are $TORPOR_HOME/logs/host-worker.log and api.log',
+  },
+  command_failed: {
+    http: 500,
+    retryable: true,
+    suggestion:
+      'run the command shown on the host; what else happened there is in the log of its host worker, with `torpor up` $TORPOR_HOME/logs/host-worker.log',
+  },
   snapshot_corrupt: {
     http: 500,
     retryable: false,
