@@ -1,9 +1,11 @@
-import { access, chmod, mkdir, rm } from 'node:fs/promises';
+import { access, chmod, mkdir, readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { BuildArtefact } from '../activities/host/contract.js';
 import type { BuildStore, DiskBase } from '../activities/host/ports.js';
 import { DomainError } from '../workflows/contract/errors.js';
-import { diskFullOr, renameDurably, syncPath, writeDurably } from './durable-file.js';
+import { currentBoot } from './boot-id.js';
+import { removeTree, renameDurably, storageFailure, syncPath, writeDurably } from './durable-file.js';
+import { isAbsent } from './errno.js';
 import { checkedId, namesIn } from './sandbox-folder.js';
 import {
   type MemoryFacts,
@@ -16,6 +18,8 @@ import {
 
 const VERSION = 1;
 const PARTIAL = '.partial';
+/** In which boot of the machine the build was begun. */
+const BEGUN = 'begun-in-boot';
 
 interface Manifest {
   version: typeof VERSION;
@@ -55,17 +59,18 @@ export class FileBuildStore implements BuildStore {
       // Others may enter but not list: the VMM's user opens the disk below, as the base of its own.
       await mkdir(partial, { recursive: true, mode: 0o711 });
       for (const path of [dirname(partial), dirname(this.#root)]) await syncPath(path);
+      const bootId = await bootOf(partial);
       const { disk, sha256, ...artefact } = await write({
         memoryFile: join(partial, 'memory'),
         diskFile: join(partial, 'disk'),
       });
       signal?.throwIfAborted();
-      const manifest = await this.#manifest(partial, artefact, disk, sha256);
+      const manifest = await this.#manifest(partial, artefact, disk, { sha256, bootId });
       await writeDurably(join(partial, 'manifest.json'), JSON.stringify(manifest));
       await renameDurably(partial, final);
       return artefact;
     } catch (err) {
-      throw diskFullOr(err, `publishing build ${buildId}`);
+      throw storageFailure(err, `publishing build ${buildId}`);
     }
   }
 
@@ -84,7 +89,7 @@ export class FileBuildStore implements BuildStore {
 
   async delete(buildId: string): Promise<void> {
     const final = this.#directory(buildId);
-    for (const path of [final, `${final}${PARTIAL}`]) await rm(path, { recursive: true, force: true });
+    for (const path of [final, `${final}${PARTIAL}`]) await removeTree(path);
   }
 
   /** Builds that are published or were begun. */
@@ -93,10 +98,16 @@ export class FileBuildStore implements BuildStore {
     return [...new Set(names.map((name) => (name.endsWith(PARTIAL) ? name.slice(0, -PARTIAL.length) : name)))];
   }
 
-  async #manifest(partial: string, artefact: BuildArtefact, disk: DiskBase, sha256: string): Promise<Manifest> {
+  async #manifest(
+    partial: string,
+    artefact: BuildArtefact,
+    disk: DiskBase,
+    { sha256, bootId }: { sha256: string; bootId: string },
+  ): Promise<Manifest> {
     if (dirname(disk.path) !== partial) throw new Error(`the disk of a build must be in ${partial}, not ${disk.path}`);
     await requireDisk(disk.path);
-    const memory = await memoryFacts({ bytes: artefact.memoryBytes, sha256 }, this.options.hypervisor);
+    const written = await memoryFacts({ bytes: artefact.memoryBytes, sha256 }, this.options.hypervisor);
+    const memory = { ...written, bootId };
     await this.#verifier.require(join(partial, 'memory'), memory);
     await chmod(join(partial, 'memory'), 0o400);
     return { version: VERSION, artefact, disk: { file: basename(disk.path), format: disk.format }, memory };
@@ -105,6 +116,22 @@ export class FileBuildStore implements BuildStore {
   #directory(buildId: string): string {
     return join(this.#root, checkedId(buildId));
   }
+}
+
+/**
+ * The boot of the machine in which this build was begun. Its memory may have been written
+ * by an attempt before a crash of the machine, and then its checksum must be compared.
+ */
+async function bootOf(partial: string): Promise<string> {
+  const path = join(partial, BEGUN);
+  try {
+    return await readFile(path, 'utf8');
+  } catch (err) {
+    if (!isAbsent(err)) throw err;
+  }
+  const bootId = await currentBoot();
+  await writeDurably(path, bootId);
+  return bootId;
 }
 
 async function requireDisk(path: string): Promise<void> {

@@ -95,7 +95,7 @@ describe('reclaiming', () => {
   });
 
   it('keeps what neither the control plane nor the journal knows', async () => {
-    await host.ports.disk.create('stranger', { path: '/x', format: 'raw' });
+    await host.ports.disk.create('stranger', await host.ports.images.rootfs('minimal'));
     expect(await sweep()).toMatchObject({ removed: [], foreign: ['stranger'] });
     expect(host.remaining()).toEqual(['disk stranger']);
   });

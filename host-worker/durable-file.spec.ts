@@ -2,7 +2,7 @@ import { mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { diskFullOr, removeDurably, renameDurably, writeDurably } from './durable-file.js';
+import { removeDurably, removeTree, renameDurably, storageFailure, writeDurably } from './durable-file.js';
 import { CommandError } from './exec.js';
 
 let dir = '';
@@ -37,13 +37,13 @@ describe('renameDurably and removeDurably', () => {
   });
 });
 
-describe('diskFullOr', () => {
+describe('storageFailure', () => {
   it('tells a full disk by error code and by what a command printed', () => {
     const reported = Object.assign(new Error('ENOSPC: no space'), { code: 'ENOSPC' });
     const stderr = 'qemu-img: x: No space left on device\n';
     const printed = new CommandError(['qemu-img'], { exitCode: 1, signal: null, stderr, timedOut: false });
     for (const err of [reported, printed]) {
-      expect(diskFullOr(err, 'saving')).toMatchObject({
+      expect(storageFailure(err, 'saving')).toMatchObject({
         code: 'disk_full',
         message: expect.stringContaining('saving'),
         cause: err,
@@ -53,7 +53,27 @@ describe('diskFullOr', () => {
 
   it('returns everything else as it came', () => {
     for (const err of [new Error('other'), Object.assign(new Error('x'), { code: 'EIO' }), 'text']) {
-      expect(diskFullOr(err, 'saving')).toBe(err);
+      expect(storageFailure(err, 'saving')).toBe(err);
     }
+  });
+
+  it('says what to do where the machine refuses', () => {
+    const err = Object.assign(new Error('EROFS: read-only'), { code: 'EROFS', path: '/data/x' });
+    expect(storageFailure(err, 'saving')).toMatchObject({
+      code: 'command_failed',
+      message: expect.stringMatching(/^saving failed: \/data\/x: .*findmnt -T \/data\/x/),
+      details: { errno: 'EROFS', path: '/data/x' },
+      cause: err,
+    });
+  });
+});
+
+describe('removeTree', () => {
+  it('accepts absence, also behind a file', async () => {
+    await writeFile(join(dir, 'a-file'), '');
+    await removeTree(join(dir, 'a-file', 'below', 'it'));
+    await removeTree(join(dir, 'a-file'));
+    await removeTree(join(dir, 'a-file'));
+    expect(await readdir(dir)).toEqual(['file']);
   });
 });

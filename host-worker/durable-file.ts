@@ -2,8 +2,9 @@ import { randomBytes } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { DomainError } from '../workflows/contract/errors.js';
-import { hasErrno } from './errno.js';
+import { hasErrno, isAbsent } from './errno.js';
 import { CommandError } from './exec.js';
+import { systemFailure } from './system-failure.js';
 
 /** Forces a file, or a directory's list of names, to stable storage. */
 export async function syncPath(path: string): Promise<void> {
@@ -33,7 +34,7 @@ export async function writeDurably(path: string, content: string, mode = 0o600):
     await renameDurably(temporary, path);
   } catch (err) {
     await rm(temporary, { force: true });
-    throw diskFullOr(err, `writing ${path}`);
+    throw storageFailure(err, `writing ${path}`);
   }
 }
 
@@ -50,12 +51,15 @@ export async function removeDurably(path: string): Promise<void> {
   await syncPath(dirname(path));
 }
 
-/** Tells a full disk, which retrying cannot mend, from everything else, which is returned as it came. */
-export function diskFullOr(err: unknown, doing: string): unknown {
+/**
+ * Tells what the machine refuses from what nobody expected, which is returned as it came.
+ * Retrying cannot mend a full disk; the other refusals say what to look at.
+ */
+export function storageFailure(err: unknown, doing: string): unknown {
   if (err instanceof DomainError) return err;
   const reported = hasErrno(err, 'ENOSPC') || hasErrno(err, 'EDQUOT');
   const printed = err instanceof CommandError && /No space left on device|Disk quota exceeded/.test(err.stderr);
-  if (!reported && !printed) return err;
+  if (!reported && !printed) return systemFailure(err, doing) ?? err;
   const reason = err instanceof Error ? err.message : String(err);
   return new DomainError(
     'disk_full',
@@ -63,4 +67,13 @@ export function diskFullOr(err: unknown, doing: string): unknown {
     {},
     { cause: err },
   );
+}
+
+/** Deletes a file or a whole directory, which may be absent. */
+export async function removeTree(path: string): Promise<void> {
+  try {
+    await rm(path, { recursive: true, force: true });
+  } catch (err) {
+    if (!isAbsent(err)) throw err;
+  }
 }

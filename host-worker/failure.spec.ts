@@ -36,6 +36,20 @@ describe('the failure of a step', () => {
     expect(toFailure(err, 'attachDisk', 'h1')).toMatchObject({ type: 'disk_full', nonRetryable: true });
   });
 
+  it.each([
+    ['EROFS', 'read-only'],
+    ['EACCES', 'may not open'],
+    ['ENOTDIR', 'in the place of a directory'],
+    ['EMFILE', 'too many files'],
+    ['ENOMEM', 'out of memory'],
+  ])('is told in a sentence where the machine refuses with %s', (code, words) => {
+    const err = Object.assign(new Error(`${code}: refused, open '/data/x'`), { code, path: '/data/x' });
+    const failure = toFailure(err, 'snapshotVm', 'h1');
+    expect(failure).toMatchObject({ type: 'command_failed', nonRetryable: false });
+    expect(failure.message).toMatch(/^snapshotVm failed on host h1: \/data\/x: /);
+    expect(failure.message).toContain(words);
+  });
+
   it('is internal and retryable when nobody expected it', () => {
     expect(toFailure(new TypeError('x is undefined'), 'killVm', 'h1')).toMatchObject({
       type: 'internal_error',

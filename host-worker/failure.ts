@@ -4,6 +4,7 @@ import type { ActivityExecuteInput, ActivityInboundCallsInterceptor, Next } from
 import { DomainError, ERRORS, type ErrorCode } from '../workflows/contract/errors.js';
 import { hasErrno } from './errno.js';
 import { CommandError } from './exec.js';
+import { systemFailure } from './system-failure.js';
 
 /** Every failure is written to the run's history; more of a command's output belongs into the host's log. */
 const STDERR_TAIL_CHARS = 2_000;
@@ -41,8 +42,7 @@ export class FailureInterceptor implements ActivityInboundCallsInterceptor {
 /** Cancellation and failures that are Temporal's own already pass through. */
 export function toFailure(err: unknown, step: string, hostName: string): TemporalFailure {
   if (err instanceof CancelledFailure || err instanceof TemporalFailure) return err;
-  const { code, details } = classify(err);
-  const why = err instanceof Error ? err.message : String(err);
+  const { code, details, why } = classify(err);
   return ApplicationFailure.create({
     type: code,
     message: `${step} failed on host ${hostName}: ${why}`,
@@ -52,17 +52,27 @@ export function toFailure(err: unknown, step: string, hostName: string): Tempora
   });
 }
 
-function classify(err: unknown): { code: ErrorCode; details: Readonly<Record<string, unknown>> } {
-  if (err instanceof DomainError) return { code: err.code, details: err.details };
+interface Classified {
+  code: ErrorCode;
+  details: Readonly<Record<string, unknown>>;
+  why: string;
+}
+
+function classify(err: unknown): Classified {
+  const why = err instanceof Error ? err.message : String(err);
+  if (err instanceof DomainError) return { code: err.code, details: err.details, why };
   if (err instanceof CommandError) {
     const { argv, exitCode, signal, timedOut } = err;
     const full = /No space left on device|Disk quota exceeded/.test(err.stderr);
     return {
       code: full ? 'disk_full' : 'command_failed',
       details: { argv, exitCode, signal, timedOut, stderr: err.stderr.slice(-STDERR_TAIL_CHARS) },
+      why,
     };
   }
-  if (hasErrno(err, 'ENOSPC') || hasErrno(err, 'EDQUOT')) return { code: 'disk_full', details: {} };
-  if (err instanceof Error && err.name === 'TimeoutError') return { code: 'timeout', details: {} };
-  return { code: 'internal_error', details: {} };
+  if (hasErrno(err, 'ENOSPC') || hasErrno(err, 'EDQUOT')) return { code: 'disk_full', details: {}, why };
+  if (err instanceof Error && err.name === 'TimeoutError') return { code: 'timeout', details: {}, why };
+  const refused = systemFailure(err);
+  if (refused !== undefined) return { code: refused.code, details: refused.details, why: refused.message };
+  return { code: 'internal_error', details: {}, why };
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Mutex } from 'async-mutex';
 import type { Journal, JournalKey } from '../activities/host/ports.js';
 import { DomainError } from '../workflows/contract/errors.js';
-import { diskFullOr, removeDurably, syncPath, writeDurably } from './durable-file.js';
+import { removeDurably, storageFailure, syncPath, writeDurably } from './durable-file.js';
 import { hasErrno } from './errno.js';
 import { formatRecord, headRecord, type JournalRecord, readRecords } from './journal-records.js';
 import { checkedId, namesIn } from './sandbox-folder.js';
@@ -164,7 +164,7 @@ export class FileJournal implements Journal {
       } catch (err) {
         // Whatever part of the line was written must not stand in the way of the next one.
         await handle.truncate(before);
-        throw diskFullOr(err, `writing ${path}`);
+        throw storageFailure(err, `writing ${path}`);
       }
     } finally {
       await handle.close();

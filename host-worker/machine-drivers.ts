@@ -9,7 +9,7 @@ import { chooseDrivers, type DriverChoice, type Finding, type Port } from './dri
 import { EnvdGuest } from './drivers/envd/envd-guest.driver.js';
 import { NetnsNetwork } from './drivers/netns/netns-network.driver.js';
 import { Qcow2Disk } from './drivers/qcow2/qcow2-disk.driver.js';
-import { probeKvm } from './drivers/qemu/kvm-probe.js';
+import { knownKvm } from './drivers/qemu/known-kvm.js';
 import { qemuBinary } from './drivers/qemu/machine.js';
 import { QemuHypervisor } from './drivers/qemu/qemu-hypervisor.driver.js';
 import { ChildProcessExec, type Exec } from './exec.js';
@@ -20,6 +20,8 @@ import { FileSnapshotStore } from './snapshot-store.js';
 export interface MachineDrivers {
   ports: Omit<HostPorts, 'journal' | 'controlPlane'>;
   images: FileImageCatalogue;
+  /** Cuts what guests have printed; the hypervisor's own upkeep, which no step asks for. */
+  trimConsoles: () => Promise<void>;
   /** Driver names, as the control plane is told. */
   names: { hypervisor: string; disk: string; network: string };
 }
@@ -48,6 +50,7 @@ export async function openDrivers(config: HostConfig, log: Logger): Promise<Mach
       builds: new FileBuildStore(stores),
     },
     images,
+    trimConsoles: () => hypervisor.trimConsoles(),
     names: {
       hypervisor: `${pick(choices, 'hypervisor').driver}/${accel}`,
       disk: pick(choices, 'disk').driver,
@@ -57,16 +60,21 @@ export async function openDrivers(config: HostConfig, log: Logger): Promise<Mach
 }
 
 async function choose(
-  { hypervisor, accel, vmUser }: HostConfig,
+  { hypervisor, accel, vmUser, runDir }: HostConfig,
   exec: Exec,
   images: FileImageCatalogue,
   network: NetnsNetwork,
 ): Promise<DriverChoice[]> {
-  const tried = accel === 'tcg' ? undefined : await probeKvm(exec, images.boot, { vmUser });
+  const qemu = await finding(async () => firstLine((await exec.run([qemuBinary(), '--version'])).stdout));
+  // What was not asked for, and what cannot run anyway, is not worth the time a probe may take.
+  const tried =
+    accel === 'tcg' || !qemu.usable
+      ? undefined
+      : await knownKvm(exec, images.boot, { vmUser, runDir, qemuVersion: qemu.why });
   return chooseDrivers(
     {
-      qemu: await finding(async () => firstLine((await exec.run([qemuBinary(), '--version'])).stdout)),
-      kvm: tried ? { usable: tried.usable, why: tried.reason } : { usable: false, why: 'it was not asked for' },
+      qemu,
+      kvm: tried ? { usable: tried.usable, why: tried.reason } : { usable: false, why: 'it was not tried' },
       qemuImg: await finding(async () => firstLine((await exec.run(['qemu-img', '--version'])).stdout)),
       netns: await finding(async () => {
         await network.ensureHostTable();

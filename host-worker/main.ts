@@ -6,14 +6,14 @@ import type { HostActivities } from '../activities/host/contract.js';
 import { createHostActivities } from '../activities/host/host-activities.js';
 import type { HostPorts } from '../activities/host/ports.js';
 import { StepGate } from '../activities/host/step-gate.js';
-import { DomainError } from '../workflows/contract/errors.js';
 import { hostQueue } from '../workflows/contract/ids.js';
 import { Caretaking } from './caretaking.js';
 import { type HostConfig, readConfig } from './config.js';
+import { ConsoleTrimming } from './console-trimming.js';
 import { ControlPlaneClient } from './control-plane.client.js';
 import { ConnectionRegistry } from './data-plane/connection-registry.js';
 import { DataPlaneServer } from './data-plane/data-plane.server.js';
-import { CommandError } from './exec.js';
+import { exitStatusOf, lastWords } from './exit-status.js';
 import { FailureInterceptor } from './failure.js';
 import { CredentialsFile } from './host-credentials.js';
 import { hostFacts } from './host-facts.js';
@@ -21,7 +21,6 @@ import { FileJournal } from './journal.js';
 import { createLogger } from './log.js';
 import { openDrivers } from './machine-drivers.js';
 import { Registration } from './registration.js';
-import { StartError } from './start-error.js';
 import { installTemporalRuntime } from './temporal-runtime.js';
 import { WorkerLock } from './worker-lock.js';
 
@@ -70,6 +69,9 @@ async function serve(
     atEnd(() => lock.release());
   }
   const drivers = await openDrivers(config, log);
+  const consoles = new ConsoleTrimming(drivers.trimConsoles, log);
+  consoles.start();
+  atEnd(() => consoles.stop());
   const file = new CredentialsFile(config.dataDir);
   const credentials = await file.load();
   const connections = new ConnectionRegistry((id) => drivers.ports.network.find(id));
@@ -161,17 +163,11 @@ function createWorker(
   });
 }
 
-/** A bug shows where it is; what was to be expected is said in words. */
-function told(err: unknown): string {
-  if (err instanceof StartError || err instanceof DomainError || err instanceof CommandError) return err.message;
-  return err instanceof Error ? (err.stack ?? err.message) : String(err);
-}
-
 main().then(
   // Kept connections to the API would hold the process for some seconds more.
   () => process.exit(),
   (err: unknown) => {
-    process.stderr.write(`host worker: ${told(err)}\n`);
-    process.exit(1);
+    process.stderr.write(`host worker: ${lastWords(err)}\n`);
+    process.exit(exitStatusOf(err));
   },
 );

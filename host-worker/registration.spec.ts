@@ -54,7 +54,11 @@ afterEach(async () => {
   await rm(dir, { recursive: true });
 });
 
-async function registration(registrationToken?: string, apiUrl = url): Promise<Registration> {
+async function registration(
+  registrationToken?: string,
+  apiUrl = url,
+  times: { heartbeatMs: number; retryMs?: number } = { heartbeatMs: 5 },
+): Promise<Registration> {
   const file = new CredentialsFile(dir);
   const credentials = await file.load();
   const client = new ControlPlaneClient(apiUrl, () => credentials.registered?.token);
@@ -65,10 +69,15 @@ async function registration(registrationToken?: string, apiUrl = url): Promise<R
     registrationToken,
     info: async () => info,
     log: quiet,
-    heartbeatMs: 5,
+    ...times,
   });
   open.push(made);
   return made;
+}
+
+/** The next request. */
+function arrives(): Promise<void> {
+  return new Promise((resolve) => api.once('request', (req) => req.once('end', () => resolve())));
 }
 
 describe('the registration of a host', () => {
@@ -104,6 +113,38 @@ describe('the registration of a host', () => {
     const replaced = new Promise<HostReplaced>((resolve) => kept.keep(resolve));
     hosts.clear();
     expect(await replaced).toBeInstanceOf(HostReplaced);
+  });
+
+  it('tells the control plane at once that its host serves, whatever the heartbeat', async () => {
+    const kept = await registration('first', url, { heartbeatMs: 3_600_000 });
+    await kept.enter();
+    const before = asked.length;
+    kept.keep(() => {});
+    await arrives();
+    expect(asked.slice(before)).toEqual(['POST /v1/hosts/self/heartbeat']);
+  });
+
+  it('is told to a control plane that was away soon after it is back, not only a heartbeat later', async () => {
+    await (await registration('first')).enter();
+    const { port } = api.address() as AddressInfo;
+    api.closeAllConnections();
+    await new Promise((resolve) => api.close(resolve));
+    const kept = await registration(undefined, url, { heartbeatMs: 3_600_000, retryMs: 5 });
+    await kept.enter();
+    kept.keep(() => {});
+    const before = asked.length;
+    await new Promise<void>((resolve) => api.listen(port, '127.0.0.1', resolve));
+    await arrives();
+    expect(asked.slice(before)).toEqual(['POST /v1/hosts/self/heartbeat']);
+  });
+
+  it('is tried again and again until there is a control plane', async () => {
+    const { port } = api.address() as AddressInfo;
+    await new Promise((resolve) => api.close(resolve));
+    const made = await registration('first', url, { heartbeatMs: 3_600_000, retryMs: 5 });
+    const entered = made.enter();
+    await new Promise<void>((resolve) => api.listen(port, '127.0.0.1', resolve));
+    expect(await entered).toBe('host1');
   });
 
   it('says what is wrong with a damaged file', async () => {

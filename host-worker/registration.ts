@@ -1,9 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DomainError } from '../workflows/contract/errors.js';
-import { type ControlPlaneClient, type HostInfo } from './control-plane.client.js';
+import type { ControlPlaneClient, HostInfo } from './control-plane.client.js';
 import type { CredentialsFile, HostCredentials } from './host-credentials.js';
 
-const BACKOFF_MS = { first: 500, last: 10_000 };
+/** Between attempts as long as the control plane is away, so that it hears of this host soon after it is back. */
+const RETRY_MS = 1_000;
+/** Of the time it has been away: after a long outage nobody minds seconds, and hosts must not all ask every second. */
+const RETRY_SHARE = 0.1;
 
 interface RegistrationLog {
   info(fields: object, message: string): void;
@@ -20,6 +23,8 @@ export interface RegistrationOptions {
   info: () => Promise<HostInfo>;
   log: RegistrationLog;
   heartbeatMs: number;
+  /** Shortest pause between attempts to reach a control plane that is away. */
+  retryMs?: number;
 }
 
 /** The host was registered anew under another id: its queue and its journal belong to the old one. */
@@ -56,18 +61,23 @@ export class Registration {
       }
       return credentials.registered.hostId;
     }
-    for (let backoff = BACKOFF_MS.first; ; backoff = Math.min(backoff * 2, BACKOFF_MS.last)) {
+    for (const away = new Outage(); ;) {
       try {
         return await this.#register();
       } catch (err) {
         if (isRefusal(err)) throw err;
-        log.warn({ err, retryInMs: backoff }, 'the control plane cannot be reached; this host is not registered yet');
+        const retryInMs = this.#retryIn(away);
+        log.warn({ err, retryInMs }, 'the control plane cannot be reached; this host is not registered yet');
+        await sleep(retryInMs, undefined, { signal: this.#stop.signal });
       }
-      await sleep(backoff, undefined, { signal: this.#stop.signal });
     }
   }
 
-  /** Heartbeats until `leave`. `replaced` is told when the control plane has made this another host. */
+  /**
+   * Heartbeats until `leave`, the first one at once: since `enter` the API may have come
+   * back, and it must know where this process serves. `replaced` is told when the control
+   * plane has made this another host.
+   */
   keep(replaced: (err: HostReplaced) => void): void {
     this.#beating ??= this.#keep(replaced);
   }
@@ -80,21 +90,32 @@ export class Registration {
   async #keep(replaced: (err: HostReplaced) => void): Promise<void> {
     const { log, heartbeatMs } = this.options;
     const { signal } = this.#stop;
-    let away = false;
+    let away: Outage | undefined;
     while (!signal.aborted) {
+      let pauseMs = heartbeatMs;
       try {
-        await sleep(heartbeatMs, undefined, { signal });
         await this.#heartbeat();
         if (away) log.info({}, 'the control plane is back');
-        away = false;
+        away = undefined;
       } catch (err) {
         if (signal.aborted) return;
         if (err instanceof HostReplaced) return replaced(err);
-        if (isRefusal(err)) log.error({ err }, 'the control plane refuses this host');
-        else if (!away) log.warn({ err }, 'the control plane cannot be reached; heartbeats go on');
-        away = true;
+        const first = away === undefined;
+        away ??= new Outage();
+        if (isRefusal(err)) {
+          log.error({ err }, 'the control plane refuses this host');
+        } else {
+          pauseMs = this.#retryIn(away);
+          if (first) log.warn({ err }, 'the control plane cannot be reached; heartbeats go on');
+        }
       }
+      await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
     }
+  }
+
+  #retryIn(away: Outage): number {
+    const { heartbeatMs, retryMs = RETRY_MS } = this.options;
+    return Math.min(Math.max(retryMs, Math.round(away.ms * RETRY_SHARE)), heartbeatMs);
   }
 
   async #heartbeat(): Promise<void> {
@@ -134,6 +155,15 @@ export class Registration {
       );
     }
     return hostId;
+  }
+}
+
+/** A time during which the control plane cannot be reached. */
+class Outage {
+  readonly #since = performance.now();
+
+  get ms(): number {
+    return performance.now() - this.#since;
   }
 }
 

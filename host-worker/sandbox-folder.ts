@@ -1,7 +1,7 @@
 import { mkdir, readdir, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DomainError } from '../workflows/contract/errors.js';
-import { hasErrno } from './errno.js';
+import { hasErrno, isAbsent } from './errno.js';
 
 /**
  * Everything durable of one sandbox is below `<dataDir>/sandboxes/<id>`: its disk, its
@@ -30,7 +30,7 @@ export class SandboxFolders {
     try {
       await rmdir(this.path(id));
     } catch (err) {
-      if (!hasErrno(err, 'ENOENT') && !hasErrno(err, 'ENOTEMPTY')) throw err;
+      if (!isAbsent(err) && !hasErrno(err, 'ENOTEMPTY')) throw err;
     }
   }
 
@@ -51,7 +51,7 @@ export async function namesIn(dir: string): Promise<string[]> {
   try {
     return await readdir(dir);
   } catch (err) {
-    if (hasErrno(err, 'ENOENT')) return [];
+    if (isAbsent(err)) return [];
     throw err;
   }
 }

@@ -3,7 +3,8 @@ import { createReadStream } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { DomainError } from '../workflows/contract/errors.js';
-import { hasErrno } from './errno.js';
+import { currentBoot } from './boot-id.js';
+import { isAbsent } from './errno.js';
 
 /** Which hypervisor wrote a memory file; another one, or another processor, cannot load it. */
 export interface MemoryOrigin {
@@ -72,7 +73,7 @@ export async function readManifest<T extends { version: number }>(
   try {
     text = await readFile(path, 'utf8');
   } catch (err) {
-    if (hasErrno(err, 'ENOENT')) return undefined;
+    if (isAbsent(err)) return undefined;
     throw err;
   }
   try {
@@ -92,7 +93,7 @@ async function sizeOf(path: string): Promise<number | undefined> {
   try {
     return (await stat(path)).size;
   } catch (err) {
-    if (hasErrno(err, 'ENOENT')) return undefined;
+    if (isAbsent(err)) return undefined;
     throw err;
   }
 }
@@ -101,8 +102,4 @@ async function sha256Of(path: string): Promise<string> {
   const hash = createHash('sha256');
   await pipeline(createReadStream(path, { highWaterMark: 1024 * 1024 }), hash);
   return hash.digest('hex');
-}
-
-async function currentBoot(): Promise<string> {
-  return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
 }

@@ -1,9 +1,9 @@
-import { chmod, mkdir, rm } from 'node:fs/promises';
+import { chmod, mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { SnapshotInfo } from '../activities/host/contract.js';
 import type { SnapshotStore } from '../activities/host/ports.js';
 import { DomainError } from '../workflows/contract/errors.js';
-import { diskFullOr, renameDurably, syncPath, writeDurably } from './durable-file.js';
+import { removeTree, renameDurably, storageFailure, syncPath, writeDurably } from './durable-file.js';
 import { SandboxFolders, namesIn } from './sandbox-folder.js';
 import { type MemoryFacts, type MemoryOrigin, MemoryVerifier, memoryFacts, readManifest } from './saved-memory.js';
 
@@ -52,8 +52,8 @@ export class FileSnapshotStore implements SnapshotStore {
       await renameDurably(partial, final);
       return toInfo(manifest);
     } catch (err) {
-      await rm(partial, { recursive: true, force: true });
-      throw diskFullOr(err, `saving snapshot ${generation} of ${id}`);
+      await removeTree(partial);
+      throw storageFailure(err, `saving snapshot ${generation} of ${id}`);
     }
   }
 
@@ -72,12 +72,12 @@ export class FileSnapshotStore implements SnapshotStore {
 
   async delete(id: string, generation: number): Promise<void> {
     const final = this.#directory(id, generation);
-    for (const path of [final, `${final}.partial`]) await rm(path, { recursive: true, force: true });
+    for (const path of [final, `${final}.partial`]) await removeTree(path);
   }
 
   /** The end of a sandbox: whatever is left in its folder goes too, its console log among it. */
   async deleteAll(id: string): Promise<void> {
-    await rm(this.#folders.path(id), { recursive: true, force: true });
+    await removeTree(this.#folders.path(id));
   }
 
   /** Every sandbox with a folder on this host, for `deleteAll` removes just that. */
@@ -92,7 +92,7 @@ export class FileSnapshotStore implements SnapshotStore {
   }
 
   async #makePartial(id: string, partial: string): Promise<void> {
-    await rm(partial, { recursive: true, force: true });
+    await removeTree(partial);
     const folder = await this.#folders.ensure(id);
     await mkdir(partial, { recursive: true, mode: 0o700 });
     // The names above the snapshot must survive a crash as well as those in it.

@@ -2,6 +2,7 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { StartError } from './start-error.js';
 import { WorkerLock } from './worker-lock.js';
 
 let dir: string;
@@ -20,6 +21,15 @@ describe('the lock of a directory', () => {
   it('is not kept by what a worker that died left behind', async () => {
     await writeFile(join(dir, 'worker.pid'), '1\n');
     await (await WorkerLock.take(dir, 'TORPOR_DATA_DIR')).release();
+  });
+
+  it('names the variable of a directory that cannot be one', async () => {
+    await writeFile(join(dir, 'file'), '');
+    for (const path of ['file', 'file/below']) {
+      const taken = WorkerLock.take(join(dir, path), 'TORPOR_RUN_DIR');
+      await expect(taken).rejects.toBeInstanceOf(StartError);
+      await expect(taken).rejects.toThrow(/^TORPOR_RUN_DIR: .*in the place of a directory/);
+    }
   });
 
   it('is one per directory', async () => {

@@ -4,8 +4,11 @@ import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { hasErrno } from './errno.js';
 import { StartError } from './start-error.js';
+import { systemFailure } from './system-failure.js';
 
 const PID_FILE = 'worker.pid';
+/** Why a directory cannot be made, whenever one tries. */
+const PERMANENT = ['EACCES', 'EEXIST', 'ENOTDIR', 'EROFS'];
 
 /**
  * One worker per directory: two would take each other's VMs for their own. The lock is a socket name in the kernel's abstract
@@ -21,10 +24,9 @@ export class WorkerLock {
 
   /** `variable` sets the directory, and is named where it is taken. */
   static async take(directory: string, variable: string): Promise<WorkerLock> {
-    await mkdir(directory, { recursive: true, mode: 0o711 });
     const pidFile = join(directory, PID_FILE);
     const name = createHash('sha256')
-      .update(await realpath(directory))
+      .update(await makeDirectory(directory, variable))
       .digest('hex');
     const holder = createServer((socket) => socket.destroy());
     try {
@@ -49,5 +51,17 @@ export class WorkerLock {
   async release(): Promise<void> {
     await rm(this.pidFile, { force: true });
     await new Promise((resolve) => this.holder.close(resolve));
+  }
+}
+
+/** Its real path. What keeps it from being made is told with the variable that names another one. */
+async function makeDirectory(directory: string, variable: string): Promise<string> {
+  try {
+    await mkdir(directory, { recursive: true, mode: 0o711 });
+    return await realpath(directory);
+  } catch (err) {
+    const refused = PERMANENT.some((code) => hasErrno(err, code)) ? systemFailure(err) : undefined;
+    if (refused === undefined) throw err;
+    throw new StartError(`${variable}: ${refused.message}`, { cause: err });
   }
 }

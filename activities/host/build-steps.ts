@@ -1,4 +1,5 @@
-import type { HostActivities } from './contract.js';
+import type { HostActivities, StepInput } from './contract.js';
+import type { HostPorts } from './ports.js';
 import { freezeAndSave } from './snapshot-steps.js';
 import type { StepRunner } from './step-runner.js';
 
@@ -10,12 +11,13 @@ export function buildSteps(runner: StepRunner): BuildSteps {
     publishBuild: runner.step({
       name: 'publishBuild',
       lane: 'all',
-      work: ({ sandboxId: buildId }, signal) =>
+      work: (input, signal) =>
         ports.builds.save(
-          buildId,
+          input.sandboxId,
           async ({ memoryFile, diskFile }) => {
+            const buildId = input.sandboxId;
             const { identity } = ports.hypervisor;
-            const memory = await freezeAndSave(ports, buildId, memoryFile, signal);
+            const memory = await memoryOnce(ports, input, memoryFile, signal);
             await ports.hypervisor.kill(buildId, signal);
             connections.cut(buildId);
             const disk = await ports.disk.publish(buildId, diskFile, signal);
@@ -39,4 +41,25 @@ export function buildSteps(runner: StepRunner): BuildSteps {
       work: ({ sandboxId: buildId }) => ports.builds.delete(buildId),
     }),
   };
+}
+
+/**
+ * Once the VM is killed its memory cannot be saved again, so what was saved is journaled
+ * before: an attempt that finds the VM gone goes on with the file that is there.
+ */
+async function memoryOnce(
+  ports: HostPorts,
+  { sandboxId, epoch, opId }: StepInput,
+  memoryFile: string,
+  signal: AbortSignal,
+): Promise<{ bytes: number; sha256: string }> {
+  const key = { sandboxId, epoch, opId, step: 'publishBuild:memory' };
+  const begun = await ports.journal.begin(key);
+  // A guest that ran on since has left its saved memory behind.
+  if (begun.done && (await ports.hypervisor.status(sandboxId)) !== 'running') {
+    return begun.result as { bytes: number; sha256: string };
+  }
+  const { bytes, sha256 } = await freezeAndSave(ports, sandboxId, memoryFile, signal);
+  await ports.journal.done(key, { bytes, sha256 }, false);
+  return { bytes, sha256 };
 }

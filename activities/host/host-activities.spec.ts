@@ -7,6 +7,7 @@ import { createHostActivities } from './host-activities.js';
 const create = { sandboxId: 's1', epoch: 1, opId: 'create' };
 const pause = { sandboxId: 's1', epoch: 2, opId: 'pause' };
 const resume = { sandboxId: 's1', epoch: 3, opId: 'resume' };
+const build = { sandboxId: 'b1', epoch: 2, opId: 'build', vcpus: 1, memoryMb: 256, image: 'minimal' };
 const destroy = { sandboxId: 's1', epoch: 4, opId: 'destroy' };
 
 let host: FakeHost;
@@ -102,10 +103,9 @@ describe('the life of a sandbox on its host', () => {
   });
 
   it('boots cold, saying why, where the warm snapshot cannot be restored', async () => {
-    const build = { sandboxId: 'b1', epoch: 1, opId: 'build' };
-    await start(build);
-    await steps.publishBuild({ ...build, epoch: 2, vcpus: 1, memoryMb: 256, image: 'minimal' });
-    await steps.releaseNetwork({ ...build, epoch: 2 });
+    await start({ sandboxId: 'b1', epoch: 1, opId: 'begin' });
+    await steps.publishBuild(build);
+    await steps.releaseNetwork(build);
     expect(host.remaining({ builds: true })).toEqual(['build b1']);
 
     await steps.setUpNetwork({ ...create, egress: false });
@@ -119,6 +119,61 @@ describe('the life of a sandbox on its host', () => {
     expect(host.vms.get('s1')?.spec.memoryFile).toBeUndefined();
   });
 
+  it.each([
+    ['before its disk was moved', { method: 'hypervisor.kill', when: 'after' }],
+    ['after its disk was moved', { method: 'disk.publish', when: 'after' }],
+  ] as const)('publishes a build though its worker died behind the end of its VM, %s', async (_, { method, when }) => {
+    await start({ sandboxId: 'b1', epoch: 1, opId: 'begin' });
+    host.write('b1', 'set up');
+    const bootId = host.vms.get('b1')?.memory.bootId;
+    host.faults.fail(method, new Error('died'), { when });
+    await expect(steps.publishBuild(build)).rejects.toThrow('died');
+    expect(host.vms.has('b1')).toBe(false);
+
+    // Another process, which knows the journal and what is on disk.
+    const { memoryBytes } = await createHostActivities(host.ports).publishBuild(build);
+    expect(memoryBytes).toBeGreaterThan(0);
+    expect(host.methodsOf('b1').filter((called) => called === 'hypervisor.save')).toHaveLength(1);
+    await steps.releaseNetwork(build);
+    expect(host.remaining({ builds: true })).toEqual(['build b1']);
+
+    await steps.setUpNetwork({ ...create, egress: false });
+    await steps.attachDisk({ ...create, source: { kind: 'build', buildId: 'b1' } });
+    await steps.startVm({ ...create, vcpus: 1, memoryMb: 256, boot: { kind: 'build', buildId: 'b1' } });
+    expect(host.vms.get('s1')?.memory).toMatchObject({ bootId, notes: ['set up'] });
+  });
+
+  it('saves the memory of a build again when its guest ran on', async () => {
+    await start({ sandboxId: 'b1', epoch: 1, opId: 'begin' });
+    host.faults.fail('hypervisor.kill', new Error('died'));
+    await expect(steps.publishBuild(build)).rejects.toThrow('died');
+    host.vms.get('b1')!.status = 'running';
+    await steps.publishBuild(build);
+    expect(host.methodsOf('b1').filter((called) => called === 'hypervisor.save')).toHaveLength(2);
+  });
+
+  it('breaks what was connected before a VM starts, and admits nobody before its guest knows its token', async () => {
+    const order: string[] = [];
+    const connections = {
+      hold: async () => void order.push('hold'),
+      admit: () => void order.push('admit'),
+      cut: () => void order.push('cut'),
+      forget: () => void order.push('forget'),
+    };
+    await steps.setUpNetwork({ ...create, egress: true });
+    await steps.attachDisk({ ...create, source: { kind: 'image', image: 'minimal' } });
+    // A worker that started in the middle of the operation.
+    const restarted = createHostActivities(host.ports, { connections });
+    const block = host.faults.block('hypervisor.start');
+    const starting = restarted.startVm({ ...create, vcpus: 1, memoryMb: 256, boot: { kind: 'cold' } });
+    await block.reached;
+    expect(order).toEqual(['cut']);
+    block.release();
+    await starting;
+    await restarted.initGuest(create);
+    expect(order).toEqual(['cut', 'admit']);
+  });
+
   it('refuses to take a disk from under a living VM', async () => {
     await start(create);
     await expect(steps.detachDisk({ ...destroy, outcome: 'delete' })).rejects.toMatchObject({ code: 'state_conflict' });
@@ -128,7 +183,7 @@ describe('the life of a sandbox on its host', () => {
   it('tells how a guest that never answered ended', async () => {
     await steps.setUpNetwork({ ...create, egress: true });
     await steps.attachDisk({ ...create, source: { kind: 'image', image: 'minimal' } });
-    await expect(steps.initGuest(create)).rejects.toThrow('its VM is absent, the console ends with: console of s1');
+    await expect(steps.initGuest(create)).rejects.toThrow('its VM is absent, the console ends with: nothing');
   });
 
   it('gives a set-up command its recorded outcome when it is asked again', async () => {

@@ -12,6 +12,9 @@ export function vmSteps(runner: StepRunner): VmSteps {
       name: 'startVm',
       lane: 'all',
       work: async ({ sandboxId, boot, ...shape }, signal) => {
+        // A worker that restarted since the network was set up remembers no such cut, and may have let clients in: what
+        // they reached is not the guest that starts now.
+        connections.cut(sandboxId);
         const spec = await wiring(ports, sandboxId, shape);
         switch (boot.kind) {
           case 'cold':

@@ -2,7 +2,9 @@ import { beforeAll, describe, expect, it } from '@jest/globals';
 import type { SandboxDto } from '../../api/sandbox/sandbox.dto.js';
 import { eventually } from '../support/e2e-eventually.js';
 import { describeOnPlatform } from '../support/e2e-suite.js';
+import { TEMPLATE } from '../support/e2e-template.js';
 
+const { template } = TEMPLATE;
 const REPLAYED = 'idempotency-replayed';
 
 describeOnPlatform('requests that meet', ({ api, stranger }) => {
@@ -15,7 +17,7 @@ describeOnPlatform('requests that meet', ({ api, stranger }) => {
 
   describe('a request that is sent twice', () => {
     const headers = { 'idempotency-key': `create ${process.pid}` };
-    const body = { metadata: { sent: 'twice' } };
+    const body = { template, metadata: { sent: 'twice' } };
     let made: SandboxDto;
 
     it('makes one sandbox, also when both are under way at once', async () => {
@@ -37,7 +39,10 @@ describeOnPlatform('requests that meet', ({ api, stranger }) => {
     });
 
     it('is refused when it asks for something else under the same key', async () => {
-      const refusal = await api.refused('POST', '/v1/sandboxes', { body: { metadata: { sent: 'thrice' } }, headers });
+      const refusal = await api.refused('POST', '/v1/sandboxes', {
+        body: { template, metadata: { sent: 'thrice' } },
+        headers,
+      });
       expect(refusal).toMatchObject({ status: 422, code: 'idempotency_key_reused' });
       expect(refusal.message).toContain(headers['idempotency-key']);
     });
@@ -115,7 +120,7 @@ describeOnPlatform('requests that meet', ({ api, stranger }) => {
   });
 
   it('a destroy takes over from a create', async () => {
-    const { body } = await api.ask<SandboxDto>('POST', '/v1/sandboxes', { body: {} });
+    const { body } = await api.ask<SandboxDto>('POST', '/v1/sandboxes', { body: { template } });
     expect(await api.destroy(body.id)).toMatchObject({ state: 'stopped' });
     expect((await api.operations(`sandbox_id=${body.id}&kind=create`))[0]?.state).toBe('cancelled');
   });

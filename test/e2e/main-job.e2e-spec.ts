@@ -3,7 +3,7 @@ import { readCounter, startCounter, type CounterReading } from '../support/e2e-c
 import { eventually } from '../support/e2e-eventually.js';
 import type { Finding, MachineSnapshot } from '../support/leak-check.js';
 import { diffMachine } from '../support/leak-check.js';
-import { TEMPLATE } from '../support/e2e-tier.js';
+import { TEMPLATE } from '../support/e2e-template.js';
 import { describeOnPlatform } from '../support/e2e-suite.js';
 
 /** What a machine that runs has on its host, and one on disk has not. */

@@ -1,7 +1,7 @@
 import { beforeAll, expect, it } from '@jest/globals';
 import type { BuildDto, TemplateDto } from '../../api/template/template.dto.js';
 import { eventually } from '../support/e2e-eventually.js';
-import { TEMPLATE } from '../support/e2e-tier.js';
+import { TEMPLATE } from '../support/e2e-template.js';
 import { describeOnPlatform } from '../support/e2e-suite.js';
 
 const SIZE = { vcpus: TEMPLATE.vcpus, memory_mb: TEMPLATE.memory_mb };
@@ -99,6 +99,13 @@ describeOnPlatform('a template build', ({ api, stranger }) => {
     expect(items.map(({ name }) => name)).toEqual(['minimal']);
     const refusal = await stranger.refused('POST', '/v1/sandboxes', { body: { template: 'greeter' } });
     expect(refusal).toMatchObject({ status: 404, code: 'not_found' });
+  });
+
+  it('cannot change what everybody starts from', async () => {
+    const body = { ...SIZE, template: 'minimal', setup: ['true'] };
+    const refusal = await api.refused('POST', '/v1/templates/builds', { body });
+    expect(refusal).toMatchObject({ status: 400, code: 'invalid_request', details: { fields: ['template'] } });
+    expect(refusal.message).toContain('minimal');
   });
 
   it('lists builds by template and state, newest first', async () => {

@@ -3,6 +3,7 @@ import type { ErrorDto } from '../../api/http/returns.decorator.js';
 import type { OperationDto } from '../../api/operation/operation.dto.js';
 import type { CreateSandboxDto, PingDto, SandboxDto, SandboxEventDto } from '../../api/sandbox/sandbox.dto.js';
 import type { BuildDto, CreateBuildDto } from '../../api/template/template.dto.js';
+import { TEMPLATE } from './e2e-template.js';
 
 export interface Question {
   /** Sent as JSON. */
@@ -65,8 +66,9 @@ export class Api {
     return { status, ...body.error };
   }
 
-  create(body: Partial<CreateSandboxDto> = {}, headers?: Record<string, string>): Promise<SandboxDto> {
-    return this.#expect(201, 'POST', '/v1/sandboxes?wait=true', { body, ...(headers ? { headers } : {}) });
+  create(body: Partial<CreateSandboxDto> = {}): Promise<SandboxDto> {
+    const sent = { template: TEMPLATE.template, ...body };
+    return this.#expect(201, 'POST', '/v1/sandboxes?wait=true', { body: sent });
   }
 
   sandbox(id: string): Promise<SandboxDto> {

@@ -8,6 +8,7 @@ import {
   type MachineOptions,
   type MachineSnapshot,
 } from './leak-check.js';
+import { neighbours, takenSlots } from './e2e-neighbours.js';
 import { restartsFile, type Tier } from './e2e-tier.js';
 
 export interface LeakCheckOptions {
@@ -52,11 +53,13 @@ export class LeakCheck {
 
   async #looked(): Promise<MachineOptions> {
     const { hostDirectory, runDirectory, home } = this.tier;
+    const ids = await this.#column('SELECT id FROM sandboxes UNION SELECT id FROM template_builds');
     const published = await this.#column(`SELECT id FROM template_builds WHERE state = 'ready'`);
     return {
-      directories: [hostDirectory, runDirectory, '/run/torpor/slots'],
+      directories: [hostDirectory, runDirectory],
       marks: [home],
       ignore: [
+        ...neighbours(this.tier, ids),
         // One for each connection of somebody's pool.
         /^process .*: postgres: /,
         // Journals outlive their sandboxes for a day, so that steps that come late are refused.
@@ -66,6 +69,7 @@ export class LeakCheck {
         ...(this.options.restarts ? [/^process .*\/dist\/(api|host-worker)\//, /^process that ended /] : []),
       ],
       also: {
+        'address slot': () => takenSlots(this.tier),
         'open workflow': () => this.#openWorkflows(),
         'sandbox that is not stopped': () => this.#column(`SELECT id FROM sandboxes WHERE state <> 'stopped'`),
         'open operation': () => this.#column(`SELECT id FROM operations WHERE state = 'running'`),

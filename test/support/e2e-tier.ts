@@ -10,6 +10,8 @@ import { freePorts } from '../../cli/platform/ports.js';
 import { postgresUrl } from '../../cli/platform/postgres-server.js';
 import { StepReport } from '../../cli/step-report.js';
 import { Api } from './e2e-api.js';
+import { neighbours, takenSlots } from './e2e-neighbours.js';
+import { TEMPLATE } from './e2e-template.js';
 import { settledDifference, snapshotMachine, type MachineOptions, type MachineSnapshot } from './leak-check.js';
 
 /** What the files of the tier are told about the platform that they share. */
@@ -28,9 +30,6 @@ export interface Tier {
   temporalNamespace: string;
 }
 
-/** All sandboxes of the tier are made from it. Small, so that saving and restoring it takes a moment. */
-export const TEMPLATE = { template: 'minimal', vcpus: 1, memory_mb: 256 } as const;
-
 const VARIABLE = 'TORPOR_TEST_E2E_TIER';
 /** One line per process that ended by itself. */
 export const restartsFile = (home: string): string => join(home, 'restarts.log');
@@ -43,9 +42,9 @@ export function sharedTier(): Tier {
 
 interface Shared {
   platform: Platform;
+  host: Pick<Tier, 'hostDirectory' | 'runDirectory'>;
   home: string;
   before: MachineSnapshot;
-  looked: MachineOptions;
 }
 
 let shared: Shared | undefined;
@@ -62,13 +61,8 @@ export async function startSharedPlatform(): Promise<void> {
     restarted: () => undefined,
     gaveUp: (name, error) => note(name, `gave up: ${error.message}`),
   });
-  // `ip netns` mounts its folder when it makes the first namespace since the machine started.
-  const looked = {
-    directories: [platform.home.runDirectory(false)],
-    marks: [home],
-    ignore: [/^mount .* on \/run\/netns$/],
-  };
-  shared = { platform, home, looked, before: await snapshotMachine(looked) };
+  const host = { hostDirectory: platform.home.hostDirectory, runDirectory: platform.home.runDirectory(false) };
+  shared = { platform, host, home, before: await snapshotMachine(looked(host, home, [])) };
   try {
     platform.claim();
     const { credentials } = await platform.start();
@@ -80,8 +74,7 @@ export async function startSharedPlatform(): Promise<void> {
       otherKey: await makeOtherTeam(databaseUrl),
       registrationToken: secrets.registrationToken,
       home,
-      hostDirectory: platform.home.hostDirectory,
-      runDirectory: platform.home.runDirectory(false),
+      ...host,
       databaseUrl,
       temporalAddress: credentials.temporal_address,
       temporalNamespace: credentials.temporal_namespace,
@@ -97,14 +90,33 @@ export async function startSharedPlatform(): Promise<void> {
 /** Throws when the platform, ended in good order, leaves anything on the machine. */
 export async function stopSharedPlatform(): Promise<void> {
   if (!shared) return;
-  const { platform, home, before, looked } = shared;
+  const { platform, host, home, before } = shared;
   shared = undefined;
+  // Whatever became of the database, the processes are to be ended.
+  const ids = await idsOf(process.env[VARIABLE]).catch(() => []);
   await platform.stop();
-  await removeHostRules(platform.home.hostDirectory);
-  await rm(platform.home.runDirectory(false), { recursive: true, force: true });
-  const { report } = await settledDifference(before, looked);
+  await removeHostRules(host.hostDirectory);
+  await rm(host.runDirectory, { recursive: true, force: true });
+  const { report } = await settledDifference(before, looked(host, home, ids));
   if (report !== '') throw new Error(`the platform in ${home} has ended and left this:\n${report}`);
   await rm(home, { recursive: true, force: true });
+}
+
+function looked(host: Shared['host'], home: string, ids: readonly string[]): MachineOptions {
+  // `ip netns` mounts its folder when it makes the first namespace since the machine started.
+  const ignore = [/^mount .* on \/run\/netns$/, ...neighbours(host, ids)];
+  return { directories: [host.runDirectory], marks: [home], ignore, also: { 'address slot': () => takenSlots(host) } };
+}
+
+/** What the platform may have made things for; nothing when it did not come up. */
+async function idsOf(tier: string | undefined): Promise<string[]> {
+  if (tier === undefined) return [];
+  return inDatabase((JSON.parse(tier) as Tier).databaseUrl, async (client) => {
+    const { rows } = await client.query<{ id: string }>(
+      'SELECT id FROM sandboxes UNION SELECT id FROM template_builds',
+    );
+    return rows.map(({ id }) => id);
+  });
 }
 
 /** What the environment says of servers and directories is for the platform of whoever runs the tests. */
@@ -119,16 +131,22 @@ function ownServersOnly(config: CliConfig, home: string): CliConfig {
 /** There are no accounts to make one with, so its rows are written as the API's start writes those of the first. */
 async function makeOtherTeam(databaseUrl: string): Promise<string> {
   const key = `tpr_${randomBytes(20).toString('hex')}`;
-  const client = new pg.Client({ connectionString: databaseUrl });
-  await client.connect();
-  try {
+  await inDatabase(databaseUrl, async (client) => {
     await client.query(`INSERT INTO teams (id, name) VALUES ('other', 'Other')`);
     await client.query(
       `INSERT INTO api_keys (id, team_id, name, prefix, hash) VALUES ('other', 'other', 'test', $1, $2)`,
       [key.slice(0, 12), createHash('sha256').update(key).digest('hex')],
     );
+  });
+  return key;
+}
+
+async function inDatabase<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    return await work(client);
   } finally {
     await client.end();
   }
-  return key;
 }

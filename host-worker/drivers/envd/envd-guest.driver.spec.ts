@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
@@ -161,6 +161,25 @@ describe('a set-up command', () => {
       exitCode: -1,
       output: '\n[ended by signal: killed]\n',
     });
+  });
+});
+
+describe('the connections of the driver', () => {
+  it('are new for each call: the guest behind an address is frozen, restored and replaced', async () => {
+    const sockets: Socket[] = [];
+    agent.on('connection', (socket) => sockets.push(socket));
+    onHttp = (_, __, res) => res.writeHead(204).end();
+    onStart = async function* () {
+      yield* [began, end({ exitCode: 0 })];
+    };
+    await guest.waitReady(ADDRESS, 5_000);
+    await guest.init(ADDRESS, 's1', config);
+    await guest.quiesce(ADDRESS);
+    await guest.unquiesce(ADDRESS);
+    await guest.run(ADDRESS, 'secret', 'true', 1_000);
+    expect(sockets).toHaveLength(5);
+    const open = sockets.filter((socket) => !socket.closed);
+    await Promise.all(open.map((socket) => new Promise((resolve) => socket.once('close', resolve))));
   });
 });
 

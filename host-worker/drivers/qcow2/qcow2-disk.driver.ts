@@ -2,7 +2,7 @@ import { access, chmod, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Disk, DiskAttachment, DiskBase } from '../../../activities/host/ports.js';
 import { DomainError } from '../../../workflows/contract/errors.js';
-import { diskFullOr, removeDurably, renameDurably, syncPath, writeDurably } from '../../durable-file.js';
+import { removeDurably, renameDurably, storageFailure, syncPath, writeDurably } from '../../durable-file.js';
 import type { Exec } from '../../exec.js';
 import { SandboxFolders, namesIn } from '../../sandbox-folder.js';
 import { type ImageInfo, QemuImg } from './qemu-img.js';
@@ -42,7 +42,7 @@ export class Qcow2Disk implements Disk {
     } catch (err) {
       await rm(partial, { force: true });
       await this.#folders.removeIfEmpty(id);
-      throw diskFullOr(err, `creating the disk of ${id}`);
+      throw storageFailure(err, `creating the disk of ${id}`);
     }
   }
 
@@ -60,7 +60,7 @@ export class Qcow2Disk implements Disk {
       }
       return this.#attachment(id);
     } catch (err) {
-      throw diskFullOr(err, `attaching the disk of ${id}`);
+      throw storageFailure(err, `attaching the disk of ${id}`);
     }
   }
 
@@ -94,7 +94,7 @@ export class Qcow2Disk implements Disk {
       await syncPath(path);
       await syncPath(dirname(path));
     } catch (err) {
-      throw diskFullOr(err, `writing the disk of ${id} to stable storage`);
+      throw storageFailure(err, `writing the disk of ${id} to stable storage`);
     }
   }
 

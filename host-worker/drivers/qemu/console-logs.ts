@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DomainError } from '../../../workflows/contract/errors.js';
-import { hasErrno } from '../../errno.js';
+import { isAbsent } from '../../errno.js';
 import type { SandboxFolders } from '../../sandbox-folder.js';
 import { readTail } from './vm-folder.js';
 import type { VmUser } from './vm-user.js';
@@ -35,7 +35,7 @@ export class ConsoleLogs {
     try {
       return (await readTail(this.path(id), maxBytes)).toString('utf8');
     } catch (err) {
-      if (!hasErrno(err, 'ENOENT')) throw err;
+      if (!isAbsent(err)) throw err;
       throw new DomainError('not_found', `there is no console log of ${id} on this host`, {}, { cause: err });
     }
   }
@@ -57,7 +57,7 @@ export class ConsoleLogs {
         await handle.close();
       }
     } catch (err) {
-      if (!hasErrno(err, 'ENOENT')) throw err;
+      if (!isAbsent(err)) throw err;
     }
   }
 }

@@ -1,9 +1,10 @@
 import { access, constants, readFile } from 'node:fs/promises';
 import { CommandError, type Exec } from '../../exec.js';
 import { type Accel, type GuestBoot, baseArguments, cpuModel, qemuBinary } from './machine.js';
-import { asUser, lookUpUser } from './vm-user.js';
+import { type VmUser, asUser, lookUpUser } from './vm-user.js';
 
 const DEADLINE_MS = 10_000;
+const DEVICE = '/dev/kvm';
 /** What the initramfs prints of a disk without a file system: by then the kernel and its first program have run. */
 const ALIVE = 'torpor-initramfs: cannot mount';
 const EMPTY_DISK = [
@@ -13,39 +14,77 @@ const EMPTY_DISK = [
   'virtio-blk-pci,drive=disk',
 ];
 
+export interface KvmFinding {
+  usable: boolean;
+  reason: string;
+  /** What would make it usable, where that is known. */
+  remedy?: string;
+  /** Another attempt during this boot of the machine would find the same. */
+  lasting?: boolean;
+}
+
+export interface KvmProbeOptions {
+  vmUser?: string;
+  deadlineMs?: number;
+  signal?: AbortSignal;
+  /** Only tests have reason to change it. */
+  device?: string;
+}
+
 /**
- * Whether guests can run under KVM on this machine. A device that opens proves nothing,
- * as some paravirtual hypervisors offer one that dies in every real kernel; so the real
- * kernel is booted to its first program, as the user that VMs run as.
+ * Whether guests can run under KVM on this machine, found out afresh. Where the user that
+ * VMs run as has no access, a guest is booted as root, to tell whether giving access would
+ * help.
  */
-export async function probeKvm(
-  exec: Exec,
-  boot: GuestBoot,
-  options: { vmUser?: string; deadlineMs?: number; signal?: AbortSignal } = {},
-): Promise<{ usable: boolean; reason: string }> {
-  if (!(await exists('/dev/kvm'))) {
-    return {
-      usable: false,
-      reason: 'there is no /dev/kvm; the processor or the hypervisor around this machine offers none',
-    };
+export async function probeKvm(exec: Exec, boot: GuestBoot, options: KvmProbeOptions = {}): Promise<KvmFinding> {
+  const refused = await kvmRefusal(exec, options);
+  if (refused?.remedy === undefined) return refused ?? bootUnderKvm(exec, boot, options);
+  const { vmUser: _, ...asRoot } = options;
+  const found = await bootUnderKvm(exec, boot, asRoot);
+  return found.usable
+    ? { usable: false, reason: `it works as root, but ${refused.reason}`, remedy: refused.remedy }
+    : found;
+}
+
+/** Why KVM cannot be used, as far as that can be told without booting anything. */
+export async function kvmRefusal(exec: Exec, options: KvmProbeOptions): Promise<KvmFinding | undefined> {
+  const { vmUser, device = DEVICE } = options;
+  if (!(await exists(device))) {
+    const reason = `there is no ${device}; the processor or the hypervisor around this machine offers none`;
+    return { usable: false, reason };
   }
-  const { deadlineMs = DEADLINE_MS } = options;
-  const prefix = options.vmUser === undefined ? [] : await asUser(await lookUpUser(exec, options.vmUser), true);
+  if (vmUser === undefined || (await mayOpen(exec, await lookUpUser(exec, vmUser), device))) return undefined;
+  const remedy = `groupadd -f -r kvm && chgrp kvm ${device} && chmod 660 ${device} && usermod -aG kvm ${vmUser}`;
+  return { usable: false, reason: `${vmUser} may not open ${device}`, remedy: `give ${vmUser} access: ${remedy}` };
+}
+
+/**
+ * Boots the real kernel to its first program, as the user that VMs run as. A device that
+ * opens proves nothing: some paravirtual hypervisors offer one that dies in every real
+ * kernel.
+ */
+export async function bootUnderKvm(exec: Exec, boot: GuestBoot, options: KvmProbeOptions): Promise<KvmFinding> {
+  const { deadlineMs = DEADLINE_MS, vmUser } = options;
+  const prefix = vmUser === undefined ? [] : await asUser(await lookUpUser(exec, vmUser), true);
   const cpu = cpuModel('kvm', await readFile('/proc/cpuinfo', 'utf8'));
   const argv = [...prefix, ...probeArguments('kvm', cpu, boot)];
   try {
     const begun = Date.now();
     const { stdout } = await exec.run(argv, { timeoutMs: deadlineMs, signal: options.signal });
     if (!stdout.includes(ALIVE)) {
-      return {
-        usable: false,
-        reason: `a test guest ended under KVM before its first program ran: ${lastLine(stdout)}`,
-      };
+      const reason = `a test guest ended under KVM before its first program ran: ${lastLine(stdout)}`;
+      return { usable: false, reason, lasting: true };
     }
-    return { usable: true, reason: `a test guest booted under KVM (${cpu}) in ${Date.now() - begun} ms` };
+    const reason = `a test guest booted under KVM (${cpu}) in ${Date.now() - begun} ms`;
+    return { usable: true, reason, lasting: true };
   } catch (err) {
     if (!(err instanceof CommandError)) throw err;
-    return { usable: false, reason: reasonOf(err, deadlineMs, options.vmUser) };
+    if (!err.timedOut) {
+      return { usable: false, reason: `QEMU could not run a test guest under KVM: ${lastLine(err.stderr)}` };
+    }
+    const seconds = deadlineMs / 1_000;
+    const reason = `${DEVICE} opens, but a test guest did not reach its first program in ${seconds} s: unusable`;
+    return { usable: false, reason, lasting: true };
   }
 }
 
@@ -57,13 +96,15 @@ export function probeArguments(accel: Accel, cpu: string, boot: GuestBoot): stri
   ];
 }
 
-function reasonOf(err: CommandError, deadlineMs: number, vmUser: string | undefined): string {
-  if (err.timedOut) return `/dev/kvm opens, but a test guest did not reach its first program within ${deadlineMs} ms`;
-  if (/Could not access KVM.*Permission denied/s.test(err.stderr)) {
-    const remedy = 'chgrp kvm /dev/kvm && chmod 660 /dev/kvm';
-    return `${vmUser ?? 'this user'} may not open /dev/kvm; run \`${remedy}\` and probe again`;
+/** Asked of the kernel as that user, because mode bits do not tell of access control lists. */
+async function mayOpen(exec: Exec, user: VmUser, device: string): Promise<boolean> {
+  try {
+    await exec.run([...(await asUser(user, true)), 'test', '-r', device, '-a', '-w', device]);
+    return true;
+  } catch (err) {
+    if (err instanceof CommandError && err.exitCode === 1) return false;
+    throw err;
   }
-  return `QEMU could not run a test guest under KVM: ${lastLine(err.stderr)}`;
 }
 
 function lastLine(text: string): string {

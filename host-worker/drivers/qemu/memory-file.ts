@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { type FileHandle, chown, open, rm } from 'node:fs/promises';
 import { type Server, type Socket, createServer } from 'node:net';
 import { dirname } from 'node:path';
-import { diskFullOr, syncPath } from '../../durable-file.js';
+import { storageFailure, syncPath } from '../../durable-file.js';
 
 /** Written back while more is coming, so that the final sync, with the guest standing still, is short. */
 const SYNC_EVERY_BYTES = 16 * 1024 * 1024;
@@ -44,7 +44,7 @@ export class MemoryReceiver {
       return await this.#receiveFrom(socket, signal);
     } catch (err) {
       signal.throwIfAborted();
-      throw diskFullOr(err, `writing ${this.file}`);
+      throw storageFailure(err, `writing ${this.file}`);
     }
   }
 

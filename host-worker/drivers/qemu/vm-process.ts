@@ -1,6 +1,7 @@
 import { readFile, readdir } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DomainError } from '../../../workflows/contract/errors.js';
+import { currentBoot } from '../../boot-id.js';
 import { hasErrno } from '../../errno.js';
 
 /** A process beyond doubt: numbers are reused, but not with the same start time in the same boot. */
@@ -13,13 +14,13 @@ export interface ProcessIdentity {
 
 export async function identify(pid: number): Promise<ProcessIdentity | undefined> {
   const stat = await readStat(pid);
-  return stat === undefined ? undefined : { pid, startTime: stat.startTime, bootId: await bootId() };
+  return stat === undefined ? undefined : { pid, startTime: stat.startTime, bootId: await currentBoot() };
 }
 
 export async function isAlive(process: ProcessIdentity): Promise<boolean> {
   const stat = await readStat(process.pid);
   if (stat === undefined || stat.startTime !== process.startTime) return false;
-  if ((await bootId()) !== process.bootId) return false;
+  if ((await currentBoot()) !== process.bootId) return false;
   // The leader can be a zombie while its other threads still hold the disk and the tap.
   return stat.state !== 'Z' || (await threads(process.pid)) > 1;
 }
@@ -72,10 +73,6 @@ async function threads(pid: number): Promise<number> {
   } catch {
     return 0; // gone meanwhile
   }
-}
-
-async function bootId(): Promise<string> {
-  return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
 }
 
 async function readOrNothing(path: string): Promise<string | undefined> {

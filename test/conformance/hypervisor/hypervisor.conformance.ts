@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
-import { readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { Hypervisor, VmSpec } from '../../../activities/host/ports.js';
+import type { HarnessFiles } from '../harness-files.js';
 
 /** What a test sees of the inside of a guest. */
 export interface GuestView {
@@ -22,6 +22,9 @@ export interface HypervisorHarness {
   id: string;
   spec: VmSpec;
   guest: GuestView;
+  files: HarnessFiles;
+  /** Less than any whole memory of this guest; a save of nothing would be shorter. */
+  leastMemoryBytes: number;
   /** A second instance of the driver, as after a restart of the worker. */
   restarted(): Promise<Hypervisor>;
   /** A path for saved memory. */
@@ -40,12 +43,13 @@ export function describeHypervisorConformance(name: string, make: () => Promise<
     let harness: HypervisorHarness;
     let hypervisor: Hypervisor;
     let guest: GuestView;
+    let files: HarnessFiles;
     let id: string;
     let saved: { file: string; bootId: string };
 
     beforeAll(async () => {
       harness = await make();
-      ({ hypervisor, guest, id } = harness);
+      ({ hypervisor, guest, files, id } = harness);
     }, 60_000);
     afterAll(async () => {
       await hypervisor.kill(id);
@@ -88,9 +92,9 @@ export function describeHypervisorConformance(name: string, make: () => Promise<
         code: 'not_found',
         message: expect.stringContaining(disk.path),
       });
-      await writeFile(disk.path, 'neither raw nor qcow2');
+      await files.write(disk.path, 'neither raw nor qcow2');
       await expect(hypervisor.start(id, { ...harness.spec, disk })).rejects.toThrow(/did not start.*qcow2/);
-      await rm(disk.path);
+      await files.remove(disk.path);
       expect(await harness.leftovers()).toEqual([]);
     }, 60_000);
 
@@ -132,7 +136,7 @@ export function describeHypervisorConformance(name: string, make: () => Promise<
       const file = harness.newPath();
       const { bytes, sha256 } = await hypervisor.save(id, file);
       expect(await hypervisor.status(id)).toBe('frozen');
-      const content = await readFile(file);
+      const content = await files.read(file);
       expect(content.length).toBe(bytes);
       expect(createHash('sha256').update(content).digest('hex')).toBe(sha256);
 
@@ -145,11 +149,13 @@ export function describeHypervisorConformance(name: string, make: () => Promise<
 
     it('saves a second time what was saved before', async () => {
       await hypervisor.freeze(id);
-      const files = [harness.newPath(), harness.newPath()];
-      for (const file of files) expect((await hypervisor.save(id, file)).bytes).toBeGreaterThan(1_000_000);
+      const paths = [harness.newPath(), harness.newPath()];
+      for (const path of paths) {
+        expect((await hypervisor.save(id, path)).bytes).toBeGreaterThan(harness.leastMemoryBytes);
+      }
       await hypervisor.unfreeze(id);
       await guest.awake();
-      for (const file of files) await rm(file);
+      for (const path of paths) await files.remove(path);
     }, 60_000);
 
     it('runs on after a save that was cancelled, by signal or by unfreeze', async () => {
@@ -161,14 +167,14 @@ export function describeHypervisorConformance(name: string, make: () => Promise<
           () => 'saved',
           () => 'ended',
         );
-        await appears(file);
+        await appears(files, file);
         if (how === 'signal') controller.abort(new Error('cancelled'));
         await (how === 'unfreeze by another' ? await harness.restarted() : hypervisor).unfreeze(id);
         expect(['saved', 'ended']).toContain(await outcome);
         await hypervisor.unfreeze(id);
         expect([how, await hypervisor.status(id)]).toEqual([how, 'running']);
         await guest.awake();
-        await rm(file, { force: true });
+        await files.remove(file);
       }
       expect(await guest.bootId()).toBe(saved.bootId);
     }, 60_000);
@@ -215,15 +221,15 @@ export function describeHypervisorConformance(name: string, make: () => Promise<
       expect([await guest.bootId(), await guest.remembered()]).toEqual([saved.bootId, 'second generation']);
       expect(await guest.uptime()).toBeGreaterThanOrEqual(before);
       await hypervisor.kill(id);
-      await rm(file);
+      await files.remove(file);
     }, 60_000);
 
     it('refuses memory that is torn, missing or not memory at all, and leaves nothing of the attempt', async () => {
       const torn = harness.newPath();
-      await writeFile(torn, await readFile(saved.file));
-      await truncate(torn, Math.floor((await stat(torn)).size * 0.7));
+      const whole = await files.read(saved.file);
+      await files.write(torn, whole.subarray(0, Math.floor(whole.length * 0.7)));
       const nonsense = harness.newPath();
-      await writeFile(nonsense, Buffer.alloc(1_000_000, 'nonsense'));
+      await files.write(nonsense, Buffer.alloc(1_000_000, 'nonsense'));
       for (const memoryFile of [torn, nonsense]) {
         await expect(hypervisor.start(id, { ...harness.spec, memoryFile })).rejects.toMatchObject({
           code: 'snapshot_corrupt',
@@ -246,12 +252,6 @@ export function describeHypervisorConformance(name: string, make: () => Promise<
 }
 
 /** The save has begun to write. */
-async function appears(file: string): Promise<void> {
-  for (let attempt = 0; attempt < 10_000; attempt += 1) {
-    const size = await stat(file).then(
-      (found) => found.size,
-      () => 0,
-    );
-    if (size > 0) return;
-  }
+async function appears(files: HarnessFiles, path: string): Promise<void> {
+  for (let attempt = 0; attempt < 10_000 && (await files.size(path)) === 0; attempt += 1);
 }

@@ -8,6 +8,7 @@ import {
   QemuHypervisor as Qemu,
 } from '../../../host-worker/drivers/qemu/qemu-hypervisor.driver.js';
 import { findByArgument } from '../../../host-worker/drivers/qemu/vm-process.js';
+import { REAL_FILES } from '../harness-files.js';
 import { guestOverHttp } from './guest-over-http.js';
 import { describeHypervisorConformance } from './hypervisor.conformance.js';
 import { QemuLab } from './qemu-lab.js';
@@ -20,6 +21,8 @@ describeHypervisorConformance('qemu', async () => {
     id: lab.id,
     spec,
     guest: guestOverHttp(spec.network.hostAddress),
+    files: REAL_FILES,
+    leastMemoryBytes: 1_000_000,
     restarted: () => lab.hypervisor(),
     newPath: () => lab.newPath(),
     leftovers: () => lab.leftovers(),

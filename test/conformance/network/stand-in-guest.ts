@@ -39,12 +39,17 @@ export class TestNamespace {
     }
   }
 
-  /** Resolves when the server accepts connections. */
-  async serve(port: number): Promise<void> {
+  /** Runs a program that serves until `stop`. */
+  run(script: string, ...args: string[]): void {
     const server = new AbortController();
     this.#servers.push(server);
-    const argv = [...this.#enter(), process.execPath, '-e', SERVER, String(port)];
+    const argv = [...this.#enter(), process.execPath, '-e', script, ...args];
     this.#ended.push(exec.run(argv, { signal: server.signal, timeoutMs: 120_000 }).catch(() => undefined));
+  }
+
+  /** Resolves when the server accepts connections. */
+  async serve(port: number): Promise<void> {
+    this.run(SERVER, String(port));
     for (let attempt = 0; attempt < 100; attempt += 1)
       if ((await this.connect('127.0.0.1', port)) !== undefined) return;
     throw new Error(`the test server on port ${port} of ${this.name ?? 'the host'} does not answer`);

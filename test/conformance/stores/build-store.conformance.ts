@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { BuildArtefact } from '../../../activities/host/contract.js';
 import type { BuildStore, DiskBase } from '../../../activities/host/ports.js';
+import type { HarnessFiles } from '../harness-files.js';
 
 export interface BuildStoreHarness {
   store: BuildStore;
+  files: HarnessFiles;
   /** A second instance, as after a restart of the worker. */
   restarted(): BuildStore;
   dispose(): Promise<void>;
@@ -16,21 +17,27 @@ type Write = Parameters<BuildStore['save']>[1];
 const artefact: BuildArtefact = { memoryBytes: 6, diskBytes: 4096, hypervisor: 'qemu 7.2', cpu: 'tcg:max' };
 
 /** What publishing a build would write. */
-export const publishes: Write = async ({ memoryFile, diskFile }) => {
-  await writeFile(memoryFile, 'memory');
-  await writeFile(diskFile, 'disk');
-  const disk: DiskBase = { path: diskFile, format: 'qcow2' };
-  return { ...artefact, disk, sha256: createHash('sha256').update('memory').digest('hex') };
-};
+export function publishesTo(files: HarnessFiles): Write {
+  return async ({ memoryFile, diskFile }) => {
+    await files.write(memoryFile, 'memory');
+    await files.write(diskFile, 'disk');
+    const disk: DiskBase = { path: diskFile, format: 'qcow2' };
+    return { ...artefact, disk, sha256: createHash('sha256').update('memory').digest('hex') };
+  };
+}
 
 /** Every `BuildStore` must pass this. */
 export function describeBuildStoreConformance(name: string, make: () => Promise<BuildStoreHarness>): void {
   describe(`BuildStore: ${name}`, () => {
     let harness: BuildStoreHarness;
     let store: BuildStore;
+    let files: HarnessFiles;
+    let publishes: Write;
+    const textOf = async (path: string): Promise<string> => (await files.read(path)).toString();
     beforeAll(async () => {
       harness = await make();
-      store = harness.store;
+      ({ store, files } = harness);
+      publishes = publishesTo(files);
     });
     afterAll(async () => harness.dispose());
 
@@ -39,8 +46,8 @@ export function describeBuildStoreConformance(name: string, make: () => Promise<
       const found = await harness.restarted().find('one');
       expect(found.artefact).toEqual(artefact);
       expect(found.disk.format).toBe('qcow2');
-      expect(await readFile(found.disk.path, 'utf8')).toBe('disk');
-      expect(await readFile(found.memoryFile, 'utf8')).toBe('memory');
+      expect(await textOf(found.disk.path)).toBe('disk');
+      expect(await textOf(found.memoryFile)).toBe('memory');
       expect(await store.list()).toContain('one');
     });
 
@@ -52,14 +59,14 @@ export function describeBuildStoreConformance(name: string, make: () => Promise<
 
     it('keeps what an interrupted attempt has moved, for the next one', async () => {
       const breaks: Write = async ({ diskFile }) => {
-        await writeFile(diskFile, 'the only copy');
+        await files.write(diskFile, 'the only copy');
         throw new Error('broke');
       };
       await expect(store.save('three', breaks)).rejects.toThrow('broke');
       await expect(store.find('three')).rejects.toMatchObject({ code: 'not_found' });
       expect(await store.list()).toContain('three');
       const goesOn: Write = async (paths) => {
-        expect(await readFile(paths.diskFile, 'utf8')).toBe('the only copy');
+        expect(await textOf(paths.diskFile)).toBe('the only copy');
         return publishes(paths);
       };
       expect(await harness.restarted().save('three', goesOn)).toEqual(artefact);

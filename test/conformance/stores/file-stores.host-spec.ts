@@ -5,17 +5,22 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { FileBuildStore } from '../../../host-worker/build-store.js';
 import { ChildProcessExec } from '../../../host-worker/exec.js';
 import { FileSnapshotStore } from '../../../host-worker/snapshot-store.js';
-import { describeBuildStoreConformance, publishes } from './build-store.conformance.js';
-import { describeSnapshotStoreConformance, writes } from './snapshot-store.conformance.js';
+import { type HarnessFiles, REAL_FILES } from '../harness-files.js';
+import { describeBuildStoreConformance, publishesTo } from './build-store.conformance.js';
+import { describeSnapshotStoreConformance, writesTo } from './snapshot-store.conformance.js';
 
 const hypervisor = { name: 'qemu', version: '7.2', cpu: 'tcg:max' };
 
 async function inDirectory<T>(
   make: (dataDir: string) => T,
-): Promise<{ store: T; restarted(): T; dispose(): Promise<void> }> {
+): Promise<{ store: T; files: HarnessFiles; restarted(): T; dispose(): Promise<void> }> {
   const dataDir = await mkdtemp(join(tmpdir(), 'stores-'));
-  return { store: make(dataDir), restarted: () => make(dataDir), dispose: () => rm(dataDir, { recursive: true }) };
+  const dispose = () => rm(dataDir, { recursive: true });
+  return { store: make(dataDir), files: REAL_FILES, restarted: () => make(dataDir), dispose };
 }
+
+const writes = (content: string) => writesTo(REAL_FILES, content);
+const publishes = publishesTo(REAL_FILES);
 
 describeSnapshotStoreConformance('files', () =>
   inDirectory((dataDir) => new FileSnapshotStore({ dataDir, hypervisor })),

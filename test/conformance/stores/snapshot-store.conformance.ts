@@ -1,21 +1,23 @@
 import { createHash } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { SnapshotStore } from '../../../activities/host/ports.js';
+import type { HarnessFiles } from '../harness-files.js';
 
 export interface SnapshotStoreHarness {
   store: SnapshotStore;
+  files: HarnessFiles;
   /** A second instance, as after a restart of the worker. */
   restarted(): SnapshotStore;
   dispose(): Promise<void>;
 }
 
 /** What a hypervisor would write. */
-export function writes(
+export function writesTo(
+  files: HarnessFiles,
   content: string,
 ): (file: string) => Promise<{ bytes: number; sha256: string; frozenMs: number }> {
   return async (file) => {
-    await writeFile(file, content);
+    await files.write(file, content);
     const sha256 = createHash('sha256').update(content).digest('hex');
     return { bytes: Buffer.byteLength(content), sha256, frozenMs: 12 };
   };
@@ -26,14 +28,16 @@ export function describeSnapshotStoreConformance(name: string, make: () => Promi
   describe(`SnapshotStore: ${name}`, () => {
     let harness: SnapshotStoreHarness;
     let store: SnapshotStore;
+    let files: HarnessFiles;
+    const writes = (content: string): ReturnType<typeof writesTo> => writesTo(files, content);
     beforeAll(async () => {
       harness = await make();
-      store = harness.store;
+      ({ store, files } = harness);
     });
     afterAll(async () => harness.dispose());
 
     const contentOf = async (id: string, generation: number): Promise<string> =>
-      readFile(await harness.restarted().memoryFile(id, generation), 'utf8');
+      (await files.read(await harness.restarted().memoryFile(id, generation))).toString();
 
     it('keeps generations apart, also after a restart', async () => {
       expect(await store.save('a', 1, writes('first'))).toEqual({ generation: 1, memoryBytes: 5, frozenMs: 12 });
@@ -51,13 +55,13 @@ export function describeSnapshotStoreConformance(name: string, make: () => Promi
 
     it('keeps nothing of a save that failed or was cancelled, and can try again', async () => {
       const breaks = async (file: string): Promise<never> => {
-        await writeFile(file, 'half');
+        await files.write(file, 'half');
         throw new Error('broke');
       };
       await expect(store.save('c', 1, breaks)).rejects.toThrow('broke');
       await expect(store.memoryFile('c', 1)).rejects.toMatchObject({ code: 'not_found' });
       const cancelled = new AbortController();
-      const cancels = async (file: string): ReturnType<ReturnType<typeof writes>> => {
+      const cancels = async (file: string): ReturnType<ReturnType<typeof writesTo>> => {
         const written = await writes('whole')(file);
         cancelled.abort(new Error('cancelled'));
         return written;
@@ -69,7 +73,7 @@ export function describeSnapshotStoreConformance(name: string, make: () => Promi
     });
 
     it('does not believe a writer that says more than it wrote', async () => {
-      const lies = async (file: string): ReturnType<ReturnType<typeof writes>> => ({
+      const lies = async (file: string): ReturnType<ReturnType<typeof writesTo>> => ({
         ...(await writes('short')(file)),
         bytes: 1000,
       });

@@ -1,0 +1,164 @@
+import { createHash } from 'node:crypto';
+import { access, mkdir, mkdtemp, realpath, rm, stat, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { TestWorkflowEnvironment } from '@temporalio/testing';
+import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
+import { readConfig } from '../../../cli/config.js';
+import { imagesFile } from '../../../cli/platform/guest-image.js';
+import { ensureTemporal } from '../../../cli/platform/temporal-binary.js';
+import { ChildProcessExec } from '../../../host-worker/exec.js';
+import { hostQueue } from '../../../workflows/contract/ids.js';
+import { type TestNamespace, standInGuest } from '../network/stand-in-guest.js';
+import { HOST_ID, REGISTRATION_TOKEN, StubControlPlane } from './stub-control-plane.js';
+import { WorkerProcess } from './worker-process.js';
+
+const exec = new ChildProcessExec();
+const QUEUE = 'host-worker-process';
+const id = `proc${process.pid}`;
+const op = { sandboxId: id, epoch: 1, opId: 'create' };
+/** Answers whatever it is asked, as the agent of a guest that is well. */
+const AGENT = `require('http').createServer((_, res) => res.writeHead(204).end()).listen(49983, '0.0.0.0')`;
+
+Runtime.install({ logger: new DefaultLogger('ERROR', () => {}), shutdownSignals: [] });
+
+let dir: string;
+let api: StubControlPlane;
+let temporal: TestWorkflowEnvironment;
+let workflows: { worker: Worker; done: Promise<void> };
+const workers: WorkerProcess[] = [];
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'host-worker-'));
+  api = await StubControlPlane.open();
+  const { path } = await ensureTemporal(readConfig(), () => {});
+  temporal = await TestWorkflowEnvironment.createLocal({ server: { executable: { type: 'existing-path', path } } });
+  const worker = await Worker.create({
+    connection: temporal.nativeConnection,
+    taskQueue: QUEUE,
+    workflowsPath: fileURLToPath(new URL('one-step.workflow.ts', import.meta.url)),
+  });
+  workflows = { worker, done: worker.run() };
+}, 120_000);
+
+afterAll(async () => {
+  workflows.worker.shutdown();
+  await workflows.done;
+  await temporal.teardown();
+  await api.close();
+  // A worker leaves the rules that isolate its guests behind; here it has none left.
+  for (const data of ['data', 'new/data']) await removeRules(join(dir, data));
+  await rm(dir, { recursive: true });
+}, 60_000);
+
+afterEach(async () => {
+  for (const worker of workers.splice(0)) {
+    if (worker.running) worker.signal('SIGKILL');
+    await worker.ended;
+  }
+});
+
+function start(over: Record<string, string> = {}): WorkerProcess {
+  const worker = new WorkerProcess({
+    TORPOR_API_URL: api.url,
+    TORPOR_REGISTRATION_TOKEN: REGISTRATION_TOKEN,
+    TEMPORAL_ADDRESS: temporal.address,
+    TORPOR_DATA_DIR: join(dir, 'data'),
+    TORPOR_RUN_DIR: join(dir, 'run'),
+    TORPOR_IMAGES: imagesFile(readConfig().cacheDir),
+    TORPOR_NETWORK_CIDR: '10.97.0.0/24',
+    TORPOR_QEMU_ACCEL: 'tcg',
+    TORPOR_VM_USER: 'nobody',
+    ...over,
+  });
+  workers.push(worker);
+  return worker;
+}
+
+async function removeRules(dataDir: string): Promise<void> {
+  const table = `torpor_${createHash('sha256')
+    .update(await realpath(dataDir))
+    .digest('hex')
+    .slice(0, 8)}`;
+  await exec.run(['nft', '-f', '-'], { input: `add table inet ${table}\ndelete table inet ${table}\n` });
+}
+
+function step(name: string, input: object): Promise<unknown> {
+  const workflowId = `${name}-${process.pid}`;
+  return temporal.client.workflow.execute('OneStep', {
+    workflowId,
+    taskQueue: QUEUE,
+    args: [hostQueue(HOST_ID), name, input],
+  });
+}
+
+describe('the process of a host worker', () => {
+  let guest: TestNamespace | undefined;
+  afterAll(async () => guest?.close());
+
+  it('ends a step that runs before it obeys SIGTERM', async () => {
+    const console = join(dir, 'data/sandboxes/noisy/console.log');
+    await mkdir(join(console, '..'), { recursive: true });
+    await writeFile(console, Buffer.alloc(5_000_000, 'x'));
+    const worker = start();
+    await worker.says('"ready":"host-worker"');
+
+    await step('setUpNetwork', { ...op, egress: false });
+    const wiring = { namespace: `sbx-${id}`, tap: 'tap0', mac: '02:fc:00:00:00:05', hostAddress: '' };
+    guest = await standInGuest(`tg${process.pid}`, wiring);
+    guest.run(AGENT);
+    const initialised = step('initGuest', op);
+    await api.asked.promise;
+    worker.signal('SIGTERM');
+    await worker.says('draining');
+    expect(worker.running).toBe(true);
+    api.answer();
+    await initialised;
+    expect([await worker.ended, worker.output]).toEqual([0, expect.stringContaining('stopped; VMs go on')]);
+    // What is done beside the steps was begun, and is over as well.
+    expect((await stat(console)).size).toBeLessThan(300_000);
+  }, 120_000);
+
+  it('goes on after a restart, and ends at once when nothing runs', async () => {
+    const worker = start();
+    await worker.says('"ready":"host-worker"');
+    await step('deleteFiles', { ...op, epoch: 2, opId: 'destroy', last: true });
+    await expect(access(`/run/netns/sbx-${id}`)).rejects.toMatchObject({ code: 'ENOENT' });
+
+    const second = start();
+    expect(await second.ended).toBe(78);
+    expect(second.output).toMatch(/another host worker \(pid \d+\) uses .*TORPOR_DATA_DIR/);
+
+    worker.signal('SIGTERM');
+    expect(await worker.ended).toBe(0);
+  }, 60_000);
+
+  it.each([
+    ['a wrong setting', { TORPOR_QEMU_ACCEL: 'warp', TEMPORAL_ADDRESS: 'x' }, /TEMPORAL_ADDRESS.*TORPOR_QEMU_ACCEL/s],
+    ['no registration token', { TORPOR_REGISTRATION_TOKEN: '' }, /not registered: set TORPOR_REGISTRATION_TOKEN/],
+    ['a wrong registration token', { TORPOR_REGISTRATION_TOKEN: 'x' }, /unknown registration token/],
+    ['no guest image', { TORPOR_IMAGES: '/nowhere/images.json' }, /\/nowhere\/images\.json cannot be used/],
+    ['a user that does not exist', { TORPOR_VM_USER: 'no-such-user' }, /no-such-user.*useradd/],
+  ])(
+    'ends with 78 for %s, in words',
+    async (_, over, words) => {
+      const worker = start({ TORPOR_DATA_DIR: join(dir, 'new/data'), TORPOR_RUN_DIR: join(dir, 'new/run'), ...over });
+      expect([await worker.ended, worker.output]).toEqual([78, expect.stringMatching(words)]);
+      expect(worker.output).not.toMatch(/^\s+at /m);
+    },
+    60_000,
+  );
+
+  it('ends with 1 for what another start may mend', async () => {
+    const holder = createServer();
+    await new Promise<void>((resolve) => holder.listen(0, '127.0.0.1', resolve));
+    const address = holder.address();
+    const port = typeof address === 'object' && address ? address.port : 0;
+    const worker = start({ TORPOR_DATA_PLANE_LISTEN: `127.0.0.1:${port}` });
+    expect([await worker.ended, worker.output]).toEqual([1, expect.stringContaining('EADDRINUSE')]);
+    await new Promise((resolve) => holder.close(resolve));
+  }, 60_000);
+});
