@@ -50,7 +50,9 @@ export class DirectHost {
     });
     const drivers = await openDrivers(config, pino({ level: 'warn' }));
     const builds = new FileBuildStore({ dataDir: platformHost, hypervisor: drivers.ports.hypervisor.identity });
-    return new DirectHost(drivers, await builds.find(buildId), size, dataDir, runDir);
+    const { disk } = await builds.find(buildId);
+    const warm = { disk, memoryFile: await builds.memoryFile(buildId) };
+    return new DirectHost(drivers, warm, size, dataDir, runDir);
   }
 
   async create(id: string, { cold = false } = {}): Promise<void> {

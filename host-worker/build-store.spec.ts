@@ -38,8 +38,17 @@ describe('publishing a build after a worker that died', () => {
 
   it('goes on with what is there', async () => {
     await new FileBuildStore({ dataDir, hypervisor }).save('b1', goesOn);
-    const { memoryFile, disk } = await store.find('b1');
+    const { disk } = await store.find('b1');
+    const memoryFile = await store.memoryFile('b1');
     expect([await readFile(memoryFile, 'utf8'), await readFile(disk.path, 'utf8')]).toEqual(['memory', 'disk']);
+  });
+
+  it('gives the disk of a build whose memory another hypervisor saved, and refuses only that', async () => {
+    await store.save('b1', goesOn);
+    const other = new FileBuildStore({ dataDir, hypervisor: { ...hypervisor, cpu: 'another' } });
+    await expect(other.memoryFile('b1')).rejects.toMatchObject({ code: 'snapshot_corrupt' });
+    const { disk } = await other.find('b1');
+    expect(await readFile(disk.path, 'utf8')).toBe('disk');
   });
 
   it('refuses memory that is not all there', async () => {

@@ -74,17 +74,18 @@ export class FileBuildStore implements BuildStore {
     }
   }
 
-  async find(buildId: string): Promise<{ disk: DiskBase; memoryFile: string; artefact: BuildArtefact }> {
-    const directory = this.#directory(buildId);
-    const manifest = await readManifest<Manifest>(join(directory, 'manifest.json'), VERSION);
-    if (manifest === undefined) {
-      throw new DomainError('not_found', `build ${buildId} is not on this host: there is no ${directory}`);
-    }
-    const memoryFile = join(directory, 'memory');
-    await this.#verifier.require(memoryFile, manifest.memory);
+  async find(buildId: string): Promise<{ disk: DiskBase; artefact: BuildArtefact }> {
+    const { directory, manifest } = await this.#published(buildId);
     const disk = { path: join(directory, manifest.disk.file), format: manifest.disk.format };
     await requireDisk(disk.path);
-    return { disk, memoryFile, artefact: manifest.artefact };
+    return { disk, artefact: manifest.artefact };
+  }
+
+  async memoryFile(buildId: string): Promise<string> {
+    const { directory, manifest } = await this.#published(buildId);
+    const file = join(directory, 'memory');
+    await this.#verifier.require(file, manifest.memory);
+    return file;
   }
 
   async delete(buildId: string): Promise<void> {
@@ -111,6 +112,13 @@ export class FileBuildStore implements BuildStore {
     await this.#verifier.require(join(partial, 'memory'), memory);
     await chmod(join(partial, 'memory'), 0o400);
     return { version: VERSION, artefact, disk: { file: basename(disk.path), format: disk.format }, memory };
+  }
+
+  async #published(buildId: string): Promise<{ directory: string; manifest: Manifest }> {
+    const directory = this.#directory(buildId);
+    const manifest = await readManifest<Manifest>(join(directory, 'manifest.json'), VERSION);
+    if (manifest !== undefined) return { directory, manifest };
+    throw new DomainError('not_found', `build ${buildId} is not on this host: there is no ${directory}`);
   }
 
   #directory(buildId: string): string {

@@ -163,7 +163,12 @@ export interface BuildStore {
     signal?: AbortSignal,
   ): Promise<BuildArtefact>;
   /** Rejects with `not_found` when the build is not on this host. */
-  find(buildId: string): Promise<{ disk: DiskBase; memoryFile: string; artefact: BuildArtefact }>;
+  find(buildId: string): Promise<{ disk: DiskBase; artefact: BuildArtefact }>;
+  /**
+   * The saved memory of a build; rejects with `snapshot_corrupt` when it is not what was saved, or was saved by another
+   * hypervisor or processor. Its disk is as good as before then.
+   */
+  memoryFile(buildId: string): Promise<string>;
   delete(buildId: string): Promise<void>;
   list(): Promise<string[]>;
 }

@@ -61,7 +61,7 @@ async function startWarm(
 ): Promise<VmStarted> {
   const { hypervisor, builds } = runner.ports;
   try {
-    const { memoryFile } = await builds.find(boot.buildId);
+    const memoryFile = await builds.memoryFile(boot.buildId);
     await hypervisor.start(sandboxId, { ...spec, memoryFile }, signal);
     return { how: 'restored' };
   } catch (err) {

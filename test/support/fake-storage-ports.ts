@@ -146,6 +146,7 @@ export function fakeBuilds(machine: FakeMachine): BuildStore {
       return artefact;
     },
     find: async (buildId) => machine.build(buildId),
+    memoryFile: async (buildId) => machine.build(buildId).memoryFile,
     delete: async (buildId) => {
       machine.published.delete(buildId);
       for (const suffix of ['', '.partial']) machine.files.remove(`/fake/builds/${buildId}${suffix}`);

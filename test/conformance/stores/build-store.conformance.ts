@@ -43,11 +43,12 @@ export function describeBuildStoreConformance(name: string, make: () => Promise<
 
     it('finds what was published, also after a restart', async () => {
       expect(await store.save('one', publishes)).toEqual(artefact);
-      const found = await harness.restarted().find('one');
+      const restarted = harness.restarted();
+      const found = await restarted.find('one');
       expect(found.artefact).toEqual(artefact);
       expect(found.disk.format).toBe('qcow2');
       expect(await textOf(found.disk.path)).toBe('disk');
-      expect(await textOf(found.memoryFile)).toBe('memory');
+      expect(await textOf(await restarted.memoryFile('one'))).toBe('memory');
       expect(await store.list()).toContain('one');
     });
 
