@@ -84,7 +84,7 @@ const config = {
       'host-worker-not-api',
       'A machine is driven through its queue. It knows neither the API nor control activities.',
       '^host-worker/',
-      ['^host-worker/', '^activities/host/', '^workflows/contract/', '^proto/gen/'],
+      ['^host-worker/', '^activities/(host/|temporal-runtime\\.ts$)', '^workflows/contract/', '^proto/gen/'],
     ),
     never(
       'host-worker-no-database',
@@ -99,6 +99,7 @@ const config = {
       [
         '^api/',
         '^activities/control/',
+        '^activities/temporal-runtime\\.ts$',
         '^activities/host/contract\\.ts$',
         '^workflows/',
         '^migrations/',

@@ -1,8 +1,9 @@
 import 'reflect-metadata';
 import { hostname } from 'node:os';
 import { NestFactory } from '@nestjs/core';
-import { NativeConnection, Runtime, Worker, type LogLevel as SdkLogLevel } from '@temporalio/worker';
+import { NativeConnection, Worker } from '@temporalio/worker';
 import { pino, type Logger } from 'pino';
+import { installTemporalRuntime } from '../activities/temporal-runtime.js';
 import type { ControlActivities } from '../activities/control/contract.js';
 import { CONTROL_QUEUE } from '../workflows/contract/ids.js';
 import { ConfigError, EX_CONFIG, readConfig, type Config } from './config.js';
@@ -11,17 +12,11 @@ import { CONTROL_ACTIVITIES, ControlModule } from './control/control.module.js';
 /** Longer than any local activity; a workflow task that is cut off is simply done again elsewhere. */
 const GRACE = '10 seconds';
 
-/** How Temporal's levels are called in our logs. */
-const LEVELS = { TRACE: 'trace', DEBUG: 'debug', INFO: 'info', WARN: 'warn', ERROR: 'error' } as const satisfies Record<
-  SdkLogLevel,
-  string
->;
-
 /** The control worker: all workflows, and the activities that touch Postgres. Any number may run. */
 async function main(): Promise<void> {
   const config = readConfig();
   const log = pino({ level: config.logLevel, base: { process: 'control-worker' } });
-  installRuntime(log);
+  installTemporalRuntime(log);
   const app = await NestFactory.createApplicationContext(ControlModule.forConfig(config), {
     logger: false,
     abortOnError: false,
@@ -56,22 +51,6 @@ function createWorker(config: Config, connection: NativeConnection, activities: 
 function shutDown(worker: Worker, log: Logger, signal: string): void {
   log.info({ signal }, 'draining');
   if (worker.getState() === 'RUNNING') worker.shutdown();
-}
-
-function installRuntime(log: Logger): void {
-  const write = (level: SdkLogLevel, message: string, meta: object = {}) => log[LEVELS[level]](meta, message);
-  Runtime.install({
-    shutdownSignals: [],
-    logger: {
-      log: write,
-      trace: (message, meta) => write('TRACE', message, meta),
-      debug: (message, meta) => write('DEBUG', message, meta),
-      info: (message, meta) => write('INFO', message, meta),
-      warn: (message, meta) => write('WARN', message, meta),
-      error: (message, meta) => write('ERROR', message, meta),
-    },
-    telemetryOptions: { logging: { forward: {}, filter: { core: 'WARN', other: 'WARN' } } },
-  });
 }
 
 main().catch((err: unknown) => {

@@ -6,6 +6,7 @@ import type { HostActivities } from '../activities/host/contract.js';
 import { createHostActivities } from '../activities/host/host-activities.js';
 import type { HostPorts } from '../activities/host/ports.js';
 import { StepGate } from '../activities/host/step-gate.js';
+import { installTemporalRuntime } from '../activities/temporal-runtime.js';
 import { hostQueue } from '../workflows/contract/ids.js';
 import { Caretaking } from './caretaking.js';
 import { type HostConfig, readConfig } from './config.js';
@@ -21,7 +22,6 @@ import { FileJournal } from './journal.js';
 import { createLogger } from './log.js';
 import { openDrivers } from './machine-drivers.js';
 import { Registration } from './registration.js';
-import { installTemporalRuntime } from './temporal-runtime.js';
 import { WorkerLock } from './worker-lock.js';
 
 const HEARTBEAT_MS = 10_000;

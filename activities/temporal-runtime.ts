@@ -6,7 +6,10 @@ const LEVELS = { TRACE: 'trace', DEBUG: 'debug', INFO: 'info', WARN: 'warn', ERR
   string
 >;
 
-/** Once per process, before its first connection: logs go where ours go, and signals are ours alone. */
+/**
+ * For every process that runs a Temporal worker, once, before its first connection: logs go where ours go, and signals
+ * are ours alone.
+ */
 export function installTemporalRuntime(log: Logger): void {
   const write = (level: LogLevel, message: string, meta: object = {}) => log[LEVELS[level]](meta, message);
   Runtime.install({
