@@ -22,6 +22,7 @@ const PARTS: readonly Part[] = [
   { name: 'format', argv: ['prettier', '--check', '--log-level', 'warn', '.'] },
   { name: 'imports', argv: ['depcruise', '--config', '.dependency-cruiser.mjs', ...SOURCES] },
   { name: 'unused', argv: ['knip', '--no-progress'] },
+  { name: 'lock', argv: [...TOOL, 'test/tools/check-lock.ts'] },
   { name: 'protocol', argv: [...TOOL, 'test/tools/check-protocol.ts'] },
   { name: 'openapi', argv: [...TOOL, 'test/tools/check-openapi.ts'], after: 'build' },
 ];
