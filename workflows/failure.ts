@@ -12,6 +12,7 @@ import { isErrorCode, type Failure } from './contract/errors.js';
 export function describeFailure(err: unknown, stage = 'workflow'): Failure {
   const step = err instanceof ActivityFailure ? err.activityType : stage;
   const cause = err instanceof ActivityFailure ? (err.cause ?? err) : err;
+  if (err instanceof ApplicationFailure && isFailure(err.details?.[0])) return err.details[0];
   if (cause instanceof ApplicationFailure) {
     return { step, code: isErrorCode(cause.type) ? cause.type : 'internal_error', message: cause.message };
   }
@@ -20,6 +21,11 @@ export function describeFailure(err: unknown, stage = 'workflow'): Failure {
     return { step, code: 'state_conflict', message: 'cancelled before it was done' };
   }
   return { step, code: 'internal_error', message: cause instanceof Error ? cause.message : String(cause) };
+}
+
+/** What a workflow itself threw by `toWorkflowFailure`. */
+function isFailure(detail: unknown): detail is Failure {
+  return typeof detail === 'object' && detail !== null && 'step' in detail && 'code' in detail && 'message' in detail;
 }
 
 function describeTimeout(step: string, timeout: TimeoutFailure): Pick<Failure, 'code' | 'message'> {

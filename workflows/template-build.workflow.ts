@@ -2,7 +2,6 @@ import {
   CancellationScope,
   isCancellation,
   setCurrentDetails,
-  ApplicationFailure,
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
@@ -70,10 +69,10 @@ async function setUp({ buildId, setup }: TemplateBuildInput, host: HostSteps): P
     const foot = `[exit ${exitCode} after ${durationMs} ms]\n`;
     await control.appendBuildLog({ buildId, step: index + 1, text: `${head}${output}${foot}` });
     if (exitCode === 0) continue;
-    throw ApplicationFailure.create({
-      type: 'guest_failed',
+    throw toWorkflowFailure({
+      step: 'runSetupCommand',
+      code: 'guest_failed',
       message: `set-up command ${index + 1} of ${setup.length} exited with ${exitCode}: ${command}`,
-      nonRetryable: true,
     });
   }
 }

@@ -26,11 +26,12 @@ describeOnPlatform('two sandboxes', ({ api, tier, atEnd }) => {
 
   it('come from one snapshot and are two machines', async () => {
     const identity =
-      'hostname; echo "$(cat /run/torpor/.TORPOR_SANDBOX_ID)"; head -c 16 /dev/urandom | base64; echo "$NAME"';
+      'hostname; echo "$(cat /run/torpor/.TORPOR_SANDBOX_ID)"; head -c 16 /dev/urandom | base64; cat /etc/machine-id; echo "$NAME"';
     const [mine, its] = await Promise.all([one, other].map(async ({ id }) => (await api.sh(id, identity)).split('\n')));
-    expect(mine).toEqual([expect.any(String), one.id, expect.any(String), 'one']);
-    expect(its).toEqual([expect.any(String), other.id, expect.any(String), 'other']);
-    for (const field of [0, 2]) expect(mine?.[field]).not.toBe(its?.[field]);
+    const machineId = expect.stringMatching(/^[0-9a-f]{32}$/);
+    expect(mine).toEqual([expect.any(String), one.id, expect.any(String), machineId, 'one']);
+    expect(its).toEqual([expect.any(String), other.id, expect.any(String), machineId, 'other']);
+    for (const field of [0, 2, 3]) expect(mine?.[field]).not.toBe(its?.[field]);
     expect(one.access_token).not.toBe(other.access_token);
   });
 

@@ -155,6 +155,7 @@ describe('TemplateBuild', () => {
     });
     expect(rig.control.builds.get(buildId)).toMatchObject({
       state: 'failed',
+      failure: { step: 'runSetupCommand' },
       log: expect.stringContaining('no such thing'),
     });
     expect(leftOf(host, buildId)).toEqual([]);

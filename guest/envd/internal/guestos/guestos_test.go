@@ -3,6 +3,7 @@ package guestos
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 )
 
@@ -56,5 +57,14 @@ func TestMemory(t *testing.T) {
 	}
 	if used, err := (Linux{}).MemoryUsed(); err != nil || used == 0 {
 		t.Errorf("this machine uses %d bytes, %v", used, err)
+	}
+}
+func TestMachineIDIsOneOfASandbox(t *testing.T) {
+	first, again, other := machineID("abc"), machineID("abc"), machineID("abd")
+	if !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(first) {
+		t.Errorf("%q is no machine-id(5)", first)
+	}
+	if first != again || first == other {
+		t.Errorf("machineID: %q, again %q, of another sandbox %q", first, again, other)
 	}
 }

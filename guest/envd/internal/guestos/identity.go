@@ -1,6 +1,8 @@
 package guestos
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -55,7 +57,18 @@ func hostsNaming(hosts, name string) string {
 // WriteIdentity uses /run, which is memory: a disk copied to another sandbox must
 // not carry the name of the first.
 func (Linux) WriteIdentity(sandboxID, templateID string) error {
-	return writeIdentityBelow("/run", sandboxID, templateID)
+	if err := writeIdentityBelow("/run", sandboxID, templateID); err != nil || sandboxID == "" {
+		return err
+	}
+	// On disk, since machine-id(5) wants it there; the sandbox that the disk is copied to writes its own.
+	return os.WriteFile("/etc/machine-id", []byte(machineID(sandboxID)+"\n"), 0o444)
+}
+
+// machineID is the same after every restore of one sandbox and another one in every
+// other: programs that must not share it (log daemons, DHCP, licences) ask for it.
+func machineID(sandboxID string) string {
+	sum := sha256.Sum256([]byte("torpor machine " + sandboxID))
+	return hex.EncodeToString(sum[:16])
 }
 
 func writeIdentityBelow(run, sandboxID, templateID string) error {
