@@ -1,6 +1,8 @@
 import { access, chmod, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { VmSpec } from '../../../activities/host/ports.js';
+import { readConfig } from '../../../cli/config.js';
+import { imagesFile } from '../../../cli/platform/guest-image.js';
 import { NetnsNetwork } from '../../../host-worker/drivers/netns/netns-network.driver.js';
 import { Qcow2Disk } from '../../../host-worker/drivers/qcow2/qcow2-disk.driver.js';
 import { QemuHypervisor } from '../../../host-worker/drivers/qemu/qemu-hypervisor.driver.js';
@@ -27,9 +29,7 @@ export class QemuLab {
   ) {}
 
   static async open(id: string): Promise<QemuLab> {
-    const catalogue = process.env['TORPOR_IMAGES'];
-    if (catalogue === undefined) throw new Error('TORPOR_IMAGES must name the images.json of guest/image/build.sh');
-    const images = await FileImageCatalogue.open(catalogue);
+    const images = await FileImageCatalogue.open(imagesFile(readConfig().cacheDir));
     const exec = new ChildProcessExec();
     // Not below the default temporary directory, which may be in memory.
     const dir = await mkdtemp('/var/tmp/torpor-qemu-');
