@@ -99,6 +99,17 @@ describe('PauseSandbox', () => {
     },
   );
 
+  it('lets the VM run again when the snapshot was complete but could not be recorded on the host', async () => {
+    const block = host.faults.block('hypervisor.save');
+    const handle = await rig.begin('pause', id);
+    await block.reached;
+    host.faults.fail('journal.done', FATAL);
+    block.release();
+    expect(await failureOf(handle)).toMatchObject({ type: 'unsupported' });
+    expectUsable();
+    await destroyAndCheck();
+  });
+
   it.each(AFTER_COMMIT)(
     'goes on until %s succeeds, even past failures that no retry mends by itself',
     async (_step, port) => {
