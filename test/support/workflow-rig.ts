@@ -5,9 +5,10 @@ import { defineUpdate } from '@temporalio/workflow';
 import type { HostActivities } from '../../activities/host/contract.js';
 import { createHostActivities } from '../../activities/host/host-activities.js';
 import { FailureInterceptor } from '../../host-worker/failure.js';
-import { hostQueue, sandboxWorkflowId } from '../../workflows/contract/ids.js';
+import { buildWorkflowId, hostQueue, sandboxWorkflowId } from '../../workflows/contract/ids.js';
 import {
   ACCEPTED_UPDATE,
+  BUILD_WORKFLOW,
   REQUEST_DESTROY_SIGNAL,
   WORKFLOW_OF,
   type Accepted,
@@ -15,6 +16,7 @@ import {
   type DestroySandboxInput,
   type OperationInput,
   type SandboxSpec,
+  type TemplateBuildInput,
   type Timing,
 } from '../../workflows/contract/operations.js';
 import { OP_ID, SANDBOX_ID, TEAM_ID } from '../../workflows/contract/search-attributes.js';
@@ -128,6 +130,21 @@ export class WorkflowRig {
 
   begin(kind: 'pause' | 'resume', sandboxId: string): Promise<Handle> {
     return this.start(kind, this.input(sandboxId));
+  }
+
+  build(buildId: string, setup: string[]): Promise<Handle> {
+    const { templateId, vcpus, memoryMb } = SPEC;
+    const input: TemplateBuildInput = {
+      ...{ buildId, templateId, vcpus, memoryMb, setup },
+      teamId: 'team',
+      image: 'minimal',
+      timing: TIMING,
+    };
+    return this.client.workflow.start(BUILD_WORKFLOW, {
+      workflowId: buildWorkflowId(buildId),
+      taskQueue: this.queue,
+      args: [input],
+    });
   }
 
   /** As the API does it: whatever is open makes way, or a new run begins. */

@@ -8,11 +8,10 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
 import { DomainError } from '../../workflows/contract/errors.js';
-import { buildWorkflowId, ttlWorkflowId } from '../../workflows/contract/ids.js';
-import { BUILD_WORKFLOW, type TemplateBuildInput } from '../../workflows/contract/operations.js';
+import { ttlWorkflowId } from '../../workflows/contract/ids.js';
 import type { FakeHost } from '../support/fake-host-ports.js';
 import { startSharedTemporal, stopSharedTemporal } from '../support/temporal.js';
-import { newId, TIMING, WorkflowRig, type Handle } from '../support/workflow-rig.js';
+import { newId, WorkflowRig, type Handle } from '../support/workflow-rig.js';
 
 const FOLDER = fileURLToPath(new URL('../workflow/histories/', import.meta.url));
 const FATAL = new DomainError('unsupported', 'planted');
@@ -86,31 +85,12 @@ const PATHS: Record<string, Path> = {
     await (await rig.create(id, { timeoutSeconds: 1 })).result();
     return rig.client.workflow.getHandle(ttlWorkflowId(id));
   },
-  'build-ok': (rig) => build(rig, ['true', 'echo done']),
+  'build-ok': (rig) => rig.build(newId(), ['true', 'echo done']),
   'build-failed': (rig, host) => {
     host.commandResults.set('false', { exitCode: 1, output: '' });
-    return build(rig, ['false']);
+    return rig.build(newId(), ['false']);
   },
 };
-
-function build(rig: WorkflowRig, setup: string[]): Promise<Handle> {
-  const buildId = newId();
-  const input: TemplateBuildInput = {
-    buildId,
-    templateId: 'template',
-    teamId: 'team',
-    vcpus: 1,
-    memoryMb: 256,
-    image: 'minimal',
-    setup,
-    timing: TIMING,
-  };
-  return rig.client.workflow.start(BUILD_WORKFLOW, {
-    workflowId: buildWorkflowId(buildId),
-    taskQueue: rig.queue,
-    args: [input],
-  });
-}
 
 /** Stack traces and identities tell of the recording machine only. */
 function withoutMachine(json: string): string {

@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { DomainError } from '../../workflows/contract/errors.js';
-import { buildWorkflowId, ttlWorkflowId } from '../../workflows/contract/ids.js';
-import { BUILD_WORKFLOW, type TemplateBuildInput } from '../../workflows/contract/operations.js';
+import { ttlWorkflowId } from '../../workflows/contract/ids.js';
 import type { FakeHost, PortMethod } from '../support/fake-host-ports.js';
 import { failureOf, leftOf, newId, TIMING, WorkflowRig, type Handle } from '../support/workflow-rig.js';
 
@@ -119,23 +118,7 @@ describe('TemplateBuild', () => {
     buildId = newId();
   });
 
-  function build(setup: string[]): Promise<Handle> {
-    const input: TemplateBuildInput = {
-      buildId,
-      templateId: 't',
-      teamId: 'team',
-      vcpus: 1,
-      memoryMb: 256,
-      image: 'minimal',
-      setup,
-      timing: TIMING,
-    };
-    return rig.client.workflow.start(BUILD_WORKFLOW, {
-      workflowId: buildWorkflowId(buildId),
-      taskQueue: rig.queue,
-      args: [input],
-    });
-  }
+  const build = (setup: string[]): Promise<Handle> => rig.build(buildId, setup);
 
   it('publishes memory and disk, keeps the log, leaves nothing else', async () => {
     host.commandResults.set('apt-get install hello', { exitCode: 0, output: 'done\n' });
