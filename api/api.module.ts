@@ -12,6 +12,7 @@ import { ExecService } from './exec/exec.service.js';
 import { HealthController } from './health/health.controller.js';
 import { HealthService } from './health/health.service.js';
 import { HostDataPlane } from './host/host-data-plane.js';
+import { ControlPlaneBeat } from './host/control-plane-beat.js';
 import { HostController } from './host/host.controller.js';
 import { HostRepository } from './host/host.repository.js';
 import { HostService } from './host/host.service.js';
@@ -24,6 +25,10 @@ import { OperationStarter } from './operation/operation-starter.js';
 import { OperationController } from './operation/operation.controller.js';
 import { OperationRepository } from './operation/operation.repository.js';
 import { OperationService } from './operation/operation.service.js';
+import { OpsController } from './ops/ops.controller.js';
+import { OpsService } from './ops/ops.service.js';
+import { ReconcileLogRepository } from './ops/reconcile-log.repository.js';
+import { ReconcileRunner } from './ops/reconcile-runner.js';
 import { SandboxUseController } from './sandbox/sandbox-use.controller.js';
 import { SandboxUseService } from './sandbox/sandbox-use.service.js';
 import { SandboxView } from './sandbox/sandbox-view.js';
@@ -47,6 +52,7 @@ export const CONTROLLERS: Type[] = [
   OperationController,
   TemplateController,
   HostController,
+  OpsController,
 ];
 
 /** What controllers are made of; tests of the HTTP layer put fakes in their place. */
@@ -59,6 +65,7 @@ export const SERVICES: Type[] = [
   TemplateService,
   TemplateBuildService,
   HostService,
+  OpsService,
 ];
 
 /** What the guard asks who is calling. */
@@ -81,6 +88,9 @@ const PARTS: Type[] = [
   TemporalControl,
   TemporalLinks,
   HostDataPlane,
+  ControlPlaneBeat,
+  ReconcileLogRepository,
+  ReconcileRunner,
   EdgeProxy,
 ];
 

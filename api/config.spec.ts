@@ -12,6 +12,8 @@ describe('configuration', () => {
       registrationToken: null,
       bootstrapApiKey: null,
       logLevel: 'info',
+      reconcileSeconds: 60,
+      orphanGraceSeconds: 300,
     });
   });
 
@@ -30,6 +32,8 @@ describe('configuration', () => {
       TEMPORAL_ADDRESS: 'nowhere',
       TORPOR_API_LISTEN: '127.0.0.1:99999',
       TORPOR_BOOTSTRAP_API_KEY: 'tpr_secret',
+      TORPOR_RECONCILE_SECONDS: '0',
+      TORPOR_ORPHAN_GRACE_SECONDS: '1.5',
       LOG_LEVEL: 'loud',
     };
     const read = (): unknown => readConfig(env);

@@ -12,6 +12,10 @@ export interface Config {
   registrationToken: string | null;
   /** Key that the team `default` gets at start. */
   bootstrapApiKey: string | null;
+  /** How often rows, runs and hosts are compared. */
+  reconcileSeconds: number;
+  /** How long a host keeps what nobody owns. */
+  orphanGraceSeconds: number;
   logLevel: LogLevel;
   workflowBundle: string;
 }
@@ -76,6 +80,8 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
       matching(/^tpr_[0-9a-f]{40}$/),
       'tpr_ and 40 hexadecimal digits',
     ),
+    reconcileSeconds: read('TORPOR_RECONCILE_SECONDS', '60', wholeNumber(1, 86_400), '1 to 86400'),
+    orphanGraceSeconds: read('TORPOR_ORPHAN_GRACE_SECONDS', '300', wholeNumber(0, 31_536_000), '0 to 31536000'),
     logLevel: read('LOG_LEVEL', 'info', oneOf(LOG_LEVELS), LOG_LEVELS.join(', ')),
     workflowBundle: resolve(
       read('TORPOR_WORKFLOW_BUNDLE', 'dist/workflow-bundle.js', matching(/./), 'the path of a file'),
@@ -87,6 +93,13 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
 
 function matching(pattern: RegExp): (value: string) => string | undefined {
   return (value) => (pattern.test(value) ? value : undefined);
+}
+
+function wholeNumber(min: number, max: number): (value: string) => number | undefined {
+  return (value) => {
+    const number = /^\d{1,9}$/.test(value) ? Number(value) : NaN;
+    return number >= min && number <= max ? number : undefined;
+  };
 }
 
 function oneOf<T extends string>(values: readonly T[]): (value: string) => T | undefined {

@@ -9,6 +9,10 @@ export interface Adopted {
   unfrozen: string[];
   /** Still frozen: an operation owns them. */
   frozen: string[];
+  /** Run files or processes that are no VM one could go on with: half-started, or ended since. Left to reconciliation. */
+  dead: string[];
+  /** A process lives that does not answer, or answers as another VM. Left to reconciliation. */
+  unconfirmed: string[];
 }
 
 interface AdoptLog {
@@ -31,11 +35,16 @@ export interface Caretaker {
  * by themselves, so all there is to do is to wake those that a dead worker left frozen.
  */
 export async function adopt({ ports, journal, gate, assigned, log }: Caretaker): Promise<Adopted> {
-  const adopted: Adopted = { running: [], unfrozen: [], frozen: [] };
+  const adopted: Adopted = { running: [], unfrozen: [], frozen: [], dead: [], unconfirmed: [] };
   for (const id of await ports.hypervisor.list()) {
-    const status = await ports.hypervisor.status(id);
-    if (status === 'running') adopted.running.push(id);
-    if (status === 'frozen') adopted.frozen.push(id);
+    try {
+      // Only a process of the recorded start time that answers on its socket, as the VM of this id, has another status.
+      const status = await ports.hypervisor.status(id);
+      adopted[status === 'absent' ? 'dead' : status].push(id);
+    } catch (err) {
+      log.warn({ err, sandboxId: id }, 'a VM cannot be adopted; it is left as it is');
+      adopted.unconfirmed.push(id);
+    }
   }
   if (adopted.frozen.length > 0) {
     // Asked after looking: an operation that froze one of them before is in the answer.
@@ -43,12 +52,17 @@ export async function adopt({ ports, journal, gate, assigned, log }: Caretaker):
     for (const id of adopted.frozen) {
       const sandbox = idle.get(id);
       if (!sandbox) continue;
-      const woken = await gate.exclusive(id, async () => {
-        // A newer operation than the answer knows of may have frozen it since.
-        if ((journal.find(id)?.epoch ?? 0) > sandbox.epoch) return false;
-        await ports.hypervisor.unfreeze(id);
-        return true;
-      });
+      const woken = await gate
+        .exclusive(id, async () => {
+          // A newer operation than the answer knows of may have frozen it since.
+          if ((journal.find(id)?.epoch ?? 0) > sandbox.epoch) return false;
+          await ports.hypervisor.unfreeze(id);
+          return true;
+        })
+        .catch((err: unknown) => {
+          log.warn({ err, sandboxId: id }, 'a VM that nobody wants frozen cannot be woken; it is left as it is');
+          return false;
+        });
       if (woken) adopted.unfrozen.push(id);
     }
     adopted.frozen = adopted.frozen.filter((id) => !adopted.unfrozen.includes(id));

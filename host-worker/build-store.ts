@@ -1,4 +1,4 @@
-import { access, chmod, mkdir, readFile } from 'node:fs/promises';
+import { access, chmod, readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { BuildArtefact } from '../activities/host/contract.js';
 import type { BuildStore, DiskBase } from '../activities/host/ports.js';
@@ -6,7 +6,7 @@ import { DomainError } from '../workflows/contract/errors.js';
 import { currentBoot } from './boot-id.js';
 import { removeTree, renameDurably, storageFailure, syncPath, writeDurably } from './durable-file.js';
 import { isAbsent } from './errno.js';
-import { checkedId, namesIn } from './sandbox-folder.js';
+import { checkedId, makeDirectory, namesIn } from './sandbox-folder.js';
 import {
   type MemoryFacts,
   type MemoryOrigin,
@@ -14,6 +14,7 @@ import {
   corrupt,
   memoryFacts,
   readManifest,
+  writeManifest,
 } from './saved-memory.js';
 
 const VERSION = 1;
@@ -51,13 +52,13 @@ export class FileBuildStore implements BuildStore {
     signal?: AbortSignal,
   ): Promise<BuildArtefact> {
     const final = this.#directory(buildId);
-    const existing = await readManifest<Manifest>(join(final, 'manifest.json'), VERSION);
+    const existing = await manifestIn(final);
     if (existing !== undefined) return existing.artefact;
     const partial = `${final}${PARTIAL}`;
     try {
       signal?.throwIfAborted();
       // Others may enter but not list: the VMM's user opens the disk below, as the base of its own.
-      await mkdir(partial, { recursive: true, mode: 0o711 });
+      await makeDirectory(partial, 0o711);
       for (const path of [dirname(partial), dirname(this.#root)]) await syncPath(path);
       const bootId = await bootOf(partial);
       const { disk, sha256, ...artefact } = await write({
@@ -66,7 +67,7 @@ export class FileBuildStore implements BuildStore {
       });
       signal?.throwIfAborted();
       const manifest = await this.#manifest(partial, artefact, disk, { sha256, bootId });
-      await writeDurably(join(partial, 'manifest.json'), JSON.stringify(manifest));
+      await writeManifest(join(partial, 'manifest.json'), manifest);
       await renameDurably(partial, final);
       return artefact;
     } catch (err) {
@@ -99,6 +100,15 @@ export class FileBuildStore implements BuildStore {
     return [...new Set(names.map((name) => (name.endsWith(PARTIAL) ? name.slice(0, -PARTIAL.length) : name)))];
   }
 
+  async unfinished(): Promise<string[]> {
+    const names = await namesIn(this.#root);
+    return names.filter((name) => name.endsWith(PARTIAL)).map((name) => name.slice(0, -PARTIAL.length));
+  }
+
+  async deleteUnfinished(buildId: string): Promise<void> {
+    await removeTree(`${this.#directory(buildId)}${PARTIAL}`);
+  }
+
   async #manifest(
     partial: string,
     artefact: BuildArtefact,
@@ -116,7 +126,7 @@ export class FileBuildStore implements BuildStore {
 
   async #published(buildId: string): Promise<{ directory: string; manifest: Manifest }> {
     const directory = this.#directory(buildId);
-    const manifest = await readManifest<Manifest>(join(directory, 'manifest.json'), VERSION);
+    const manifest = await manifestIn(directory);
     if (manifest !== undefined) return { directory, manifest };
     throw new DomainError('not_found', `build ${buildId} is not on this host: there is no ${directory}`);
   }
@@ -124,6 +134,16 @@ export class FileBuildStore implements BuildStore {
   #directory(buildId: string): string {
     return join(this.#root, checkedId(buildId));
   }
+}
+
+async function manifestIn(directory: string): Promise<Manifest | undefined> {
+  const path = join(directory, 'manifest.json');
+  const manifest = await readManifest<Manifest>(path, VERSION);
+  if (manifest === undefined) return undefined;
+  const { artefact, disk } = manifest as Partial<Manifest>;
+  // The name becomes part of a path.
+  if (artefact !== undefined && disk !== undefined && disk.file === basename(disk.file)) return manifest;
+  throw corrupt(path, 'it does not tell of a disk beside it');
 }
 
 /**

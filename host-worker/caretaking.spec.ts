@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { noConnections } from '../activities/host/guest-connections.js';
 import { createHostActivities } from '../activities/host/host-activities.js';
 import type { HostActivities } from '../activities/host/contract.js';
+import type { Verdict } from '../activities/host/ports.js';
 import { StepGate } from '../activities/host/step-gate.js';
 import { FakeHost } from '../test/support/fake-host-ports.js';
 import { DomainError } from '../workflows/contract/errors.js';
@@ -20,7 +21,9 @@ let dir: string;
 let host: FakeHost;
 let steps: HostActivities;
 let caretaker: Caretaker;
-let answer: AssignedSandbox[] | Error;
+let answer: AssignedSandbox[];
+let verdicts: Record<string, Verdict>;
+const warned: string[] = [];
 
 beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'caretaking-'));
@@ -30,11 +33,11 @@ beforeEach(async () => {
   const ports = { ...host.ports, journal };
   steps = createHostActivities(ports, { gate });
   answer = [];
-  const assigned = async () => {
-    if (answer instanceof Error) throw answer;
-    return answer;
-  };
-  caretaker = { ports, journal, gate, assigned, log: quiet };
+  verdicts = {};
+  host.verdictOf = (id) => verdicts[id] ?? 'unknown';
+  warned.length = 0;
+  const log = { info: () => {}, warn: (_: object, message: string) => void warned.push(message) };
+  caretaker = { ports, journal, gate, assigned: async () => answer, log };
 });
 
 afterEach(() => rm(dir, { recursive: true }));
@@ -51,7 +54,7 @@ function known(id: string, over: Partial<AssignedSandbox> = {}): AssignedSandbox
   return { id, state: 'running', epoch: 1, open_operation: false, ...over };
 }
 
-const sweep = (options = {}) => reclaim(caretaker, noConnections, { hostId: 'h1', ...options });
+const sweep = (options = {}) => reclaim(caretaker, noConnections, options);
 
 describe('adopting', () => {
   it('leaves running VMs alone and wakes one that nobody wants frozen', async () => {
@@ -59,7 +62,7 @@ describe('adopting', () => {
     await running('b');
     host.vms.get('b')!.status = 'frozen';
     answer = [known('a'), known('b')];
-    expect(await adopt(caretaker)).toEqual({ running: ['a'], unfrozen: ['b'], frozen: [] });
+    expect(await adopt(caretaker)).toEqual({ running: ['a'], unfrozen: ['b'], frozen: [], dead: [], unconfirmed: [] });
     expect(host.vms.get('b')?.status).toBe('running');
   });
 
@@ -75,49 +78,103 @@ describe('adopting', () => {
     expect(await adopt(caretaker)).toMatchObject({ unfrozen: [], frozen: ['a'] });
     expect(host.vms.get('a')?.status).toBe('frozen');
   });
+
+  it('adopts the others where one does not answer', async () => {
+    await running('a');
+    await running('b');
+    host.faults.fail('hypervisor.status', new DomainError('timeout', 'QEMU did not answer'));
+    expect(await adopt(caretaker)).toMatchObject({ running: ['b'], unconfirmed: ['a'] });
+    expect(host.remaining()).toHaveLength(6);
+    expect(warned).toEqual([expect.stringContaining('cannot be adopted')]);
+  });
+
+  it('goes on where one cannot be woken', async () => {
+    for (const id of ['a', 'b']) {
+      await running(id);
+      host.vms.get(id)!.status = 'frozen';
+    }
+    answer = [known('a'), known('b')];
+    host.faults.fail('hypervisor.unfreeze', new Error('QEMU refused'));
+    expect(await adopt(caretaker)).toMatchObject({ unfrozen: ['b'], frozen: ['a'] });
+  });
 });
 
 describe('reclaiming', () => {
-  it('removes all that a sandbox left that the control plane knows no more', async () => {
+  it('removes all that is left of what the control plane says has ended', async () => {
     await running('gone');
     await running('here');
-    answer = [known('here')];
-    expect(await sweep()).toMatchObject({ removed: ['gone'], failed: [] });
+    verdicts = { gone: 'ended', here: 'live' };
+    expect(await sweep()).toMatchObject({ removed: ['gone'], unknown: [], foreign: [], failed: [] });
     expect(host.remaining()).toEqual(['disk here', 'network here', 'vm here running']);
     expect(host.violations).toEqual([]);
+    expect((await sweep()).removed).toEqual([]);
   });
 
   it('keeps everything when the control plane cannot be asked', async () => {
     await running('a');
-    answer = new DomainError('control_plane_unavailable', 'connection refused');
+    verdicts = { a: 'ended' };
+    host.faults.fail('controlPlane.verdicts', new DomainError('control_plane_unavailable', 'connection refused'));
     await expect(sweep()).rejects.toMatchObject({ code: 'control_plane_unavailable' });
     expect(host.remaining()).toHaveLength(3);
   });
 
-  it('keeps what neither the control plane nor the journal knows', async () => {
+  it('keeps and reports what the control plane never knew, as when its database is older than this host', async () => {
+    await running('a');
+    expect(await sweep({ now: Date.now() + 2 * DAY_MS })).toMatchObject({ removed: [], unknown: ['a'], forgotten: [] });
+    expect(host.remaining()).toHaveLength(3);
+    expect(warned).toEqual([expect.stringContaining('kept')]);
+    // Its database caught up, or somebody decided.
+    verdicts = { a: 'ended' };
+    expect(await sweep()).toMatchObject({ removed: ['a'] });
+  });
+
+  it('keeps what has ended for this host but was not made by it', async () => {
     await host.ports.disk.create('stranger', await host.ports.images.rootfs('minimal'));
+    verdicts = { stranger: 'ended' };
     expect(await sweep()).toMatchObject({ removed: [], foreign: ['stranger'] });
     expect(host.remaining()).toEqual(['disk stranger']);
   });
 
   it('keeps what this machine made as another host, as after the loss of the control plane', async () => {
     await running('a');
-    expect(await reclaim(caretaker, noConnections, { hostId: 'h2' })).toMatchObject({ removed: [], foreign: ['a'] });
+    verdicts = { a: 'ended' };
+    const journal = await FileJournal.open(dir, 'h2', quiet);
+    const other = { ...caretaker, journal, ports: { ...caretaker.ports, journal } };
+    expect(await reclaim(other, noConnections)).toMatchObject({ removed: [], foreign: ['a'] });
+    expect(host.remaining()).toHaveLength(3);
+  });
+
+  it('asks again before it removes, while no step of the sandbox runs', async () => {
+    await running('a');
+    verdicts = { a: 'ended' };
+    const block = host.faults.block('controlPlane.verdicts');
+    const sweeping = sweep();
+    await block.reached;
+    host.verdictOf = () => {
+      host.verdictOf = () => 'live';
+      return 'ended';
+    };
+    block.release();
+    expect(await sweeping).toMatchObject({ removed: [], failed: [] });
     expect(host.remaining()).toHaveLength(3);
   });
 
   it('does not remove what is made while the control plane is asked', async () => {
-    caretaker.assigned = async () => {
-      await running('new');
-      return [];
-    };
-    expect(await sweep()).toMatchObject({ removed: [] });
-    expect(host.remaining()).toHaveLength(3);
+    await running('old');
+    const block = host.faults.block('controlPlane.verdicts');
+    const sweeping = sweep();
+    await block.reached;
+    await running('new');
+    verdicts = { old: 'ended', new: 'ended' };
+    block.release();
+    expect(await sweeping).toMatchObject({ removed: ['old'] });
+    expect(host.remaining()).toEqual(['disk new', 'network new', 'vm new running']);
   });
 
   it('goes on after a failure and tries again', async () => {
     await running('a');
     await running('b');
+    verdicts = { a: 'ended', b: 'ended' };
     host.faults.fail('disk.remove', new Error('busy'));
     const first = await sweep();
     expect([first.removed.length, first.failed.length]).toEqual([1, 1]);
@@ -125,28 +182,43 @@ describe('reclaiming', () => {
     expect(host.remaining()).toEqual([]);
   });
 
-  it('keeps published builds', async () => {
+  const publish = (sandboxId: string) => {
+    const shape = { vcpus: 1, memoryMb: 256, image: 'minimal' };
+    return steps.publishBuild({ sandboxId, epoch: 2, opId: 'build', ...shape, last: true });
+  };
+
+  it('keeps published builds, whatever became of their making', async () => {
     await running('b1');
-    await steps.publishBuild({
-      sandboxId: 'b1',
-      epoch: 2,
-      opId: 'build',
-      vcpus: 1,
-      memoryMb: 256,
-      image: 'minimal',
-      last: true,
-    });
+    await publish('b1');
+    verdicts = { b1: 'ended' };
     expect(await sweep()).toMatchObject({ removed: ['b1'] });
     expect(host.remaining({ builds: true })).toEqual(['build b1']);
+  });
+
+  it('removes what an ended build had not published, and keeps that of a running one', async () => {
+    for (const id of ['b1', 'b2']) {
+      await running(id);
+      host.faults.fail('disk.publish', new Error('the worker died'));
+      await expect(publish(id)).rejects.toThrow('the worker died');
+    }
+    verdicts = { b1: 'ended', b2: 'live' };
+    expect(host.remaining()).toContain('unfinished-build b1');
+    expect(await sweep()).toMatchObject({ removed: ['b1'] });
+    expect(host.remaining()).toEqual(['disk b2', 'network b2', 'unfinished-build b2']);
   });
 
   it('forgets the journal of a sandbox a day after its end, not before and never while it lives', async () => {
     await running('a');
     await running('live');
-    answer = [known('live')];
+    verdicts = { a: 'ended', live: 'live' };
     await sweep();
     expect(caretaker.journal.find('a')).toBeDefined();
     expect(await sweep({ now: Date.now() + DAY_MS + 1_000 })).toMatchObject({ forgotten: ['a'] });
     expect(caretaker.journal.entries().map(({ sandboxId }) => sandboxId)).toEqual(['live']);
+  });
+
+  it('asks nothing where there is nothing', async () => {
+    await sweep();
+    expect(host.calls.filter(({ method }) => method === 'controlPlane.verdicts')).toEqual([]);
   });
 });

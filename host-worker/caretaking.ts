@@ -14,7 +14,6 @@ export class Caretaking {
   constructor(
     private readonly caretaker: Caretaker,
     private readonly connections: GuestConnections,
-    private readonly hostId: string,
   ) {}
 
   /** Resolves after the first attempt, whether it succeeded or not. */
@@ -40,7 +39,7 @@ export class Caretaking {
   async #once(): Promise<boolean> {
     try {
       await adopt(this.caretaker);
-      await reclaim(this.caretaker, this.connections, { hostId: this.hostId });
+      await reclaim(this.caretaker, this.connections);
       await this.caretaker.journal.takeBallast();
       return true;
     } catch (err) {

@@ -1,8 +1,10 @@
-import type { ControlPlane, GuestConfig } from '../activities/host/ports.js';
+import type { ControlPlane, GuestConfig, Verdict } from '../activities/host/ports.js';
 import { DomainError, isErrorCode } from '../workflows/contract/errors.js';
 import type { SandboxState } from '../workflows/contract/states.js';
 
 const TIMEOUT_MS = 10_000;
+/** In one question. */
+const MAX_IDS = 500;
 
 /** What the control plane is told about this machine; the API's own field names. */
 export interface HostInfo {
@@ -52,6 +54,18 @@ export class ControlPlaneClient implements ControlPlane {
 
   async assigned(signal?: AbortSignal): Promise<AssignedSandbox[]> {
     return (await this.#ask<{ items: AssignedSandbox[] }>('GET', '/v1/hosts/self/sandboxes', { signal })).items;
+  }
+
+  async verdicts(ids: readonly string[], signal?: AbortSignal): Promise<ReadonlyMap<string, Verdict>> {
+    const verdicts = new Map<string, Verdict>();
+    for (let at = 0; at < ids.length; at += MAX_IDS) {
+      const body = { ids: ids.slice(at, at + MAX_IDS) };
+      const answer = await this.#ask<Record<Verdict, string[]>>('POST', '/v1/hosts/self/verdicts', { body, signal });
+      for (const verdict of ['live', 'ended', 'unknown'] as const) {
+        for (const id of answer[verdict]) verdicts.set(id, verdict);
+      }
+    }
+    return verdicts;
   }
 
   async guestConfig(sandboxId: string, signal?: AbortSignal): Promise<GuestConfig> {

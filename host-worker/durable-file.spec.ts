@@ -52,7 +52,7 @@ describe('storageFailure', () => {
   });
 
   it('returns everything else as it came', () => {
-    for (const err of [new Error('other'), Object.assign(new Error('x'), { code: 'EIO' }), 'text']) {
+    for (const err of [new Error('other'), Object.assign(new Error('x'), { code: 'EXDEV' }), 'text']) {
       expect(storageFailure(err, 'saving')).toBe(err);
     }
   });

@@ -4,7 +4,7 @@ import { basename, dirname, join } from 'node:path';
 import { DomainError } from '../workflows/contract/errors.js';
 import { hasErrno, isAbsent } from './errno.js';
 import { CommandError } from './exec.js';
-import { systemFailure } from './system-failure.js';
+import { saysDiskFull, systemFailure } from './system-failure.js';
 
 /** Forces a file, or a directory's list of names, to stable storage. */
 export async function syncPath(path: string): Promise<void> {
@@ -58,7 +58,7 @@ export async function removeDurably(path: string): Promise<void> {
 export function storageFailure(err: unknown, doing: string): unknown {
   if (err instanceof DomainError) return err;
   const reported = hasErrno(err, 'ENOSPC') || hasErrno(err, 'EDQUOT');
-  const printed = err instanceof CommandError && /No space left on device|Disk quota exceeded/.test(err.stderr);
+  const printed = err instanceof CommandError && saysDiskFull(err.stderr);
   if (!reported && !printed) return systemFailure(err, doing) ?? err;
   const reason = err instanceof Error ? err.message : String(err);
   return new DomainError(

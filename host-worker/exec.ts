@@ -2,6 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { hasErrno } from './errno.js';
+import { systemFailure } from './system-failure.js';
 
 const DEFAULT_TIMEOUT_MS = 30_000;
 const MAX_OUTPUT_BYTES = 16 * 1024 * 1024;
@@ -145,19 +146,30 @@ export class ChildProcessExec implements Exec {
     const [command, ...args] = argv;
     if (command === undefined) throw new TypeError('an empty command cannot be run');
     // Nothing else of this process's environment: it holds credentials, and what is parsed must be in English.
-    return spawn(command, args, { cwd: '/', env: { PATH: this.searchPath, LC_ALL: 'C', ...env }, stdio, detached });
+    const environment = { PATH: this.searchPath, LC_ALL: 'C', ...env };
+    try {
+      return spawn(command, args, { cwd: '/', env: environment, stdio, detached });
+    } catch (cause) {
+      // Some refusals, such as of memory, are thrown here and not reported by the child.
+      throw this.#notStarted(argv, cause);
+    }
   }
 
   #notStarted(argv: readonly string[], cause: unknown): Error {
     const command = argv[0] ?? '';
     if (!hasErrno(cause, 'ENOENT')) {
-      return new Error(`\`${printable(argv)}\` could not be started`, { cause });
+      const doing = `starting \`${printable(argv)}\``;
+      return systemFailure(cause, doing) ?? new Error(`${doing} failed`, { cause });
     }
-    const owner = PACKAGE_OF[command];
-    const remedy = owner === undefined ? 'install it' : `install it: apt-get install ${owner}`;
-    const stderr = `${command} is not installed or not on the path ${this.searchPath}; ${remedy}`;
+    const stderr = `${command} is not installed or not on the path ${this.searchPath}; ${installing(command)}`;
     return new CommandError(argv, { exitCode: 127, signal: null, stderr, timedOut: false }, { cause });
   }
+}
+
+/** What to do about a command that is missing. */
+export function installing(command: string): string {
+  const owner = PACKAGE_OF[command];
+  return owner === undefined ? 'install it' : `install it: apt-get install ${owner}`;
 }
 
 /** Keeps the end of a stream, where the reason of a failure is; what does not fit is counted. */

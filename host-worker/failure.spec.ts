@@ -50,6 +50,28 @@ describe('the failure of a step', () => {
     expect(failure.message).toContain(words);
   });
 
+  it('keeps its code when undoing it failed as well', () => {
+    const cause = new DomainError('disk_full', 'no space', { path: '/x' });
+    const both = new AggregateError([cause, new Error('rm')], 'no space; could not undo "rm"', { cause });
+    expect(toFailure(both, 'attachDisk', 'h1')).toMatchObject({
+      type: 'disk_full',
+      nonRetryable: true,
+      message: 'attachDisk failed on host h1: no space; could not undo "rm"',
+      details: [{ path: '/x' }],
+    });
+  });
+
+  it.each([
+    ['Cannot allocate memory', /out of memory; see `free -m`/],
+    ['fork: Resource temporarily unavailable', /`ulimit -u`/],
+    ['Read-only file system', /`findmnt`/],
+    ['read error: Input/output error', /`dmesg`/],
+    ['Too many open files', /`ulimit -n`/],
+  ])('explains what a command printed: %s', (stderr, words) => {
+    const failure = toFailure(commandError(stderr), 'attachDisk', 'h1');
+    expect(failure).toMatchObject({ type: 'command_failed', message: expect.stringMatching(words) });
+  });
+
   it('is internal and retryable when nobody expected it', () => {
     expect(toFailure(new TypeError('x is undefined'), 'killVm', 'h1')).toMatchObject({
       type: 'internal_error',

@@ -4,7 +4,7 @@ import type { ActivityExecuteInput, ActivityInboundCallsInterceptor, Next } from
 import { DomainError, ERRORS, type ErrorCode } from '../workflows/contract/errors.js';
 import { hasErrno } from './errno.js';
 import { CommandError } from './exec.js';
-import { systemFailure } from './system-failure.js';
+import { printedRefusal, saysDiskFull, systemFailure } from './system-failure.js';
 
 /** Every failure is written to the run's history; more of a command's output belongs into the host's log. */
 const STDERR_TAIL_CHARS = 2_000;
@@ -60,14 +60,16 @@ interface Classified {
 
 function classify(err: unknown): Classified {
   const why = err instanceof Error ? err.message : String(err);
+  // A failure whose undo failed too is still that failure; the message tells of both.
+  if (err instanceof AggregateError && err.cause !== undefined) return { ...classify(err.cause), why };
   if (err instanceof DomainError) return { code: err.code, details: err.details, why };
   if (err instanceof CommandError) {
     const { argv, exitCode, signal, timedOut } = err;
-    const full = /No space left on device|Disk quota exceeded/.test(err.stderr);
+    const refusal = printedRefusal(err.stderr);
     return {
-      code: full ? 'disk_full' : 'command_failed',
+      code: saysDiskFull(err.stderr) ? 'disk_full' : 'command_failed',
       details: { argv, exitCode, signal, timedOut, stderr: err.stderr.slice(-STDERR_TAIL_CHARS) },
-      why,
+      why: refusal === undefined ? why : `${why}: ${refusal}`,
     };
   }
   if (hasErrno(err, 'ENOSPC') || hasErrno(err, 'EDQUOT')) return { code: 'disk_full', details: {}, why };

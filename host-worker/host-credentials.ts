@@ -3,6 +3,8 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeDurably } from './durable-file.js';
 import { hasErrno } from './errno.js';
+import { JOURNAL_SUFFIX } from './journal.js';
+import { namesIn } from './sandbox-folder.js';
 import { StartError } from './start-error.js';
 
 /** Who this host is to the control plane, and what the API needs to reach its guests. */
@@ -13,6 +15,8 @@ export interface HostCredentials {
 }
 
 const FILE = 'host.json';
+/** Directory of the journal, which exists as soon as a host has served. */
+export const JOURNAL = 'journal';
 
 /** `host.json` in the data directory, readable by its owner only. */
 export class CredentialsFile {
@@ -26,12 +30,22 @@ export class CredentialsFile {
     try {
       return check(JSON.parse(await readFile(this.#path, 'utf8')));
     } catch (err) {
-      if (hasErrno(err, 'ENOENT')) return { dataPlaneToken: randomBytes(32).toString('hex') };
-      throw new StartError(
-        `${this.#path} cannot be read (${err instanceof Error ? err.message : String(err)}); restore it, or delete it to register this host anew, which leaves its present sandboxes behind`,
-        { cause: err },
-      );
+      if (!hasErrno(err, 'ENOENT'))
+        throw this.#lost(`cannot be read (${err instanceof Error ? err.message : String(err)})`, err);
+      // A machine that has served before would quietly become another host, and its sandboxes nobody's.
+      if ((await journalFiles(this.dataDir)).length > 0)
+        throw this.#lost('is missing, and this machine has served as a host before', err);
+      return { dataPlaneToken: randomBytes(32).toString('hex') };
     }
+  }
+
+  #lost(how: string, cause: unknown): StartError {
+    return new StartError(
+      `${this.#path} ${how}. It says which host this is: restore it from a backup. ` +
+        `Without one this machine can only be registered as a new host, which keeps its present sandboxes on its disk but leaves them behind; ` +
+        `for that move ${this.#path} and ${join(this.dataDir, JOURNAL)} to another place and start again`,
+      { cause },
+    );
   }
 
   async save(credentials: HostCredentials): Promise<void> {
@@ -47,4 +61,9 @@ function check(content: unknown): HostCredentials {
   const { hostId, token } = registered;
   if (typeof hostId !== 'string' || typeof token !== 'string') throw new Error('its registration is incomplete');
   return { dataPlaneToken, registered: { hostId, token } };
+}
+
+/** One per sandbox that this machine has served, for a day after its end. */
+async function journalFiles(dataDir: string): Promise<string[]> {
+  return (await namesIn(join(dataDir, JOURNAL))).filter((name) => name.endsWith(JOURNAL_SUFFIX));
 }

@@ -1,8 +1,9 @@
-import { appendFile, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { FileJournal } from './journal.js';
+import { formatRecord } from './journal-records.js';
 
 const step = (epoch: number, name = 'startVm') => ({ sandboxId: 's1', epoch, opId: `op${epoch}`, step: name });
 const STALE = { code: 'stale_operation' };
@@ -111,6 +112,44 @@ describe('the journal of steps', () => {
     expect(warnings).toHaveLength(1);
     expect(journal.entries()).toEqual([]);
     expect(await journal.begin(step(1))).toEqual({ done: false });
+  });
+
+  it('sets aside what it cannot read, and serves its sandbox and the others all the same', async () => {
+    await (await opened()).begin({ ...step(1), sandboxId: 's2' });
+    // What root cannot open is rare; a directory cannot be read by anybody.
+    await mkdir(join(dir, 's1.jsonl'));
+    const journal = await opened();
+    expect(warnings).toEqual([expect.stringContaining('cannot be read and is set aside')]);
+    expect((await readdir(dir)).filter((name) => name.includes('.unreadable-'))).toHaveLength(1);
+    expect(journal.ids()).toEqual(['s2']);
+    expect(await journal.begin(step(1))).toEqual({ done: false });
+    expect((await opened()).epochOf('s1')).toBe(1);
+  });
+
+  it('sets aside what another version wrote, with its fence', async () => {
+    const lines = [
+      { type: 'head' as const, version: 2, sandboxId: 's1', hostId: 'h1' },
+      { type: 'begin' as const, epoch: 6, opId: 'op6', step: 'startVm', at: 1 },
+    ];
+    await writeFile(join(dir, 's1.jsonl'), lines.map(formatRecord).join(''));
+    const journal = await opened();
+    expect(warnings).toEqual([expect.stringContaining('set aside')]);
+    await expect(journal.begin(step(5))).rejects.toMatchObject(STALE);
+    expect(journal.epochOf('s1')).toBe(6);
+  });
+
+  it('knows which sandboxes are its own, and nothing of those that were only refused', async () => {
+    await (await opened()).begin(step(3));
+    const other = await opened('h2');
+    await other.begin({ ...step(1), sandboxId: 's2' });
+    await expect(other.begin(step(2))).rejects.toMatchObject(STALE);
+    expect([other.ids().toSorted(), other.isOwn('s1'), other.isOwn('s2'), other.isOwn('s3')]).toEqual([
+      ['s1', 's2'],
+      false,
+      true,
+      false,
+    ]);
+    expect(other.epochOf('s3')).toBeUndefined();
   });
 
   it('remembers as which host it took a sandbox', async () => {

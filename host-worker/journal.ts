@@ -1,17 +1,17 @@
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { mkdir, open, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, open, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { Mutex } from 'async-mutex';
 import type { Journal, JournalKey } from '../activities/host/ports.js';
 import { DomainError } from '../workflows/contract/errors.js';
-import { removeDurably, storageFailure, syncPath, writeDurably } from './durable-file.js';
+import { removeDurably, renameDurably, storageFailure, syncPath, writeDurably } from './durable-file.js';
 import { hasErrno } from './errno.js';
 import { formatRecord, headRecord, type JournalRecord, readRecords } from './journal-records.js';
 import { checkedId, namesIn } from './sandbox-folder.js';
 import { StepLedger } from './step-ledger.js';
 
-const SUFFIX = '.jsonl';
+export const JOURNAL_SUFFIX = '.jsonl';
 
 /**
  * Space that is given up when the disk is full: destroying a sandbox frees space, but
@@ -57,17 +57,13 @@ export class FileJournal implements Journal {
 
   static async open(dir: string, hostId: string, log: JournalLog): Promise<FileJournal> {
     await mkdir(dir, { recursive: true, mode: 0o700 });
+    await syncPath(dirname(dir));
     const journal = new FileJournal(dir, hostId, log);
     for (const name of await namesIn(dir)) {
       // Half-written replacements of a worker that died.
       if (name.startsWith('.')) await rm(join(dir, name), { force: true });
-      else if (name.endsWith(SUFFIX)) {
-        await journal.#load(name.slice(0, -SUFFIX.length)).catch((err: unknown) => {
-          log.warn(
-            { err, file: join(dir, name) },
-            'journal: a file could not be read; its sandbox is not fenced by it',
-          );
-        });
+      else if (name.endsWith(JOURNAL_SUFFIX)) {
+        await journal.#load(name.slice(0, -JOURNAL_SUFFIX.length)).catch((err: unknown) => journal.#giveUp(name, err));
       }
     }
     await journal.takeBallast();
@@ -110,6 +106,18 @@ export class FileJournal implements Journal {
       await this.#withRoom(() => this.#append(key.sandboxId, record));
       apply(sandbox, record);
     });
+  }
+
+  epochOf(sandboxId: string): number | undefined {
+    return this.find(sandboxId)?.epoch;
+  }
+
+  ids(): string[] {
+    return this.entries().map(({ sandboxId }) => sandboxId);
+  }
+
+  isOwn(sandboxId: string): boolean {
+    return this.find(sandboxId)?.hostId === this.hostId;
   }
 
   find(sandboxId: string): JournalEntry | undefined {
@@ -191,13 +199,27 @@ export class FileJournal implements Journal {
     }
   }
 
+  /** In its place it would refuse every later step of its sandbox. */
+  async #giveUp(name: string, err: unknown): Promise<void> {
+    const file = join(this.dir, name);
+    const aside = `${file}.unreadable-${Date.now()}`;
+    this.log.warn(
+      { err, file, aside },
+      'journal: a file cannot be read and is set aside; its sandbox is not fenced by it',
+    );
+    try {
+      await renameDurably(file, aside);
+    } catch (cause) {
+      this.log.warn({ err: cause, file }, 'journal: a file that cannot be read could not be set aside either');
+    }
+  }
+
   /** Keeps the damaged file for whoever looks, and of its whole lines what fences: the highest epoch. */
   async #setAside(sandboxId: string, sandbox: SandboxJournal, records: JournalRecord[], reason: string): Promise<void> {
     const path = this.#path(sandboxId);
     const aside = `${path}.corrupt-${Date.now()}`;
     this.log.warn({ sandboxId, reason, file: aside }, 'journal: a file cannot be trusted and was set aside');
-    await rename(path, aside);
-    await syncPath(this.dir);
+    await renameDurably(path, aside);
     const fence = records
       .filter((record) => record.type === 'begin')
       .reduce<JournalRecord | undefined>(highest, undefined);
@@ -210,7 +232,7 @@ export class FileJournal implements Journal {
   }
 
   #path(sandboxId: string): string {
-    return join(this.dir, `${checkedId(sandboxId)}${SUFFIX}`);
+    return join(this.dir, `${checkedId(sandboxId)}${JOURNAL_SUFFIX}`);
   }
 }
 

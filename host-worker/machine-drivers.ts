@@ -1,5 +1,3 @@
-import { createHash } from 'node:crypto';
-import { realpath } from 'node:fs/promises';
 import type { Logger } from 'pino';
 import type { HostPorts } from '../activities/host/ports.js';
 import { DomainError } from '../workflows/contract/errors.js';
@@ -13,6 +11,7 @@ import { knownKvm } from './drivers/qemu/known-kvm.js';
 import { qemuBinary } from './drivers/qemu/machine.js';
 import { QemuHypervisor } from './drivers/qemu/qemu-hypervisor.driver.js';
 import { ChildProcessExec, type Exec } from './exec.js';
+import { hostTag } from './host-tag.js';
 import { FileImageCatalogue } from './image-catalogue.js';
 import { FileSnapshotStore } from './snapshot-store.js';
 
@@ -31,12 +30,12 @@ export async function openDrivers(config: HostConfig, log: Logger): Promise<Mach
   const exec = new ChildProcessExec();
   const { dataDir, runDir, vmUser } = config;
   const images = await FileImageCatalogue.open(config.images);
-  const network = new NetnsNetwork({ cidr: config.networkCidr, hostTag: await tagOf(dataDir), vmUser, exec });
+  const warn = (fields: Record<string, unknown>, message: string) => log.warn(fields, message);
+  const network = new NetnsNetwork({ cidr: config.networkCidr, hostTag: await hostTag(dataDir), vmUser, exec, warn });
   const choices = await choose(config, exec, images, network);
   for (const { port, driver, why } of choices) log.info({ port, driver, why }, 'driver chosen');
 
   const accel = pick(choices, 'hypervisor').accel ?? 'tcg';
-  const warn = (fields: Record<string, unknown>, message: string) => log.warn(fields, message);
   const hypervisor = await QemuHypervisor.open({ exec, dataDir, runDir, boot: images.boot, accel, vmUser, warn });
   const stores = { dataDir, hypervisor: hypervisor.identity };
   return {
@@ -103,18 +102,6 @@ function pick(choices: DriverChoice[], port: Port): DriverChoice & { driver: str
     );
   }
   return { ...choice, driver: choice.driver };
-}
-
-/**
- * Tells this host's interfaces and rules from those of another worker on the machine.
- * Of the directory, not of the host's id: what a worker made is found again even after
- * the host was registered anew.
- */
-async function tagOf(dataDir: string): Promise<string> {
-  return createHash('sha256')
-    .update(await realpath(dataDir))
-    .digest('hex')
-    .slice(0, 8);
 }
 
 function firstLine(text: string): string {

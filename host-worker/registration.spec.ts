@@ -1,12 +1,14 @@
 import { createServer, type Server } from 'node:http';
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { ControlPlaneClient, type HostInfo } from './control-plane.client.js';
 import { CredentialsFile } from './host-credentials.js';
+import { FileJournal } from './journal.js';
 import { HostReplaced, Registration } from './registration.js';
+import { StartError } from './start-error.js';
 
 const info: HostInfo = {
   ...{ name: 'h', arch: 'x86_64', version: '1', vcpus: 1, memory_mb: 1, disk_mb: 1, cpu: 'c', images: ['minimal'] },
@@ -150,12 +152,49 @@ describe('the registration of a host', () => {
   it('says what is wrong with a damaged file', async () => {
     await writeFile(join(dir, 'host.json'), '{"registered":');
     await expect(new CredentialsFile(dir).load()).rejects.toThrow(
-      /host\.json cannot be read .* delete it to register this host anew/,
+      /host\.json cannot be read .* restore it from a backup.* registered as a new host.*move .*host\.json and .*journal/,
     );
+  });
+
+  it('refuses to become another host because the file is gone, once the machine has served', async () => {
+    const file = new CredentialsFile(dir);
+    const journal = await FileJournal.open(join(dir, 'journal'), 'host1', { warn: () => {} });
+    expect((await file.load()).registered).toBeUndefined();
+    await journal.begin({ sandboxId: 's1', epoch: 1, opId: 'create', step: 'setUpNetwork' });
+    await expect(file.load()).rejects.toThrow(StartError);
+    await expect(file.load()).rejects.toThrow(/host\.json is missing, and this machine has served as a host before/);
+    // What its message tells to do.
+    await rename(join(dir, 'journal'), join(dir, 'journal-before'));
+    expect((await file.load()).registered).toBeUndefined();
   });
 });
 
 describe('the control plane client', () => {
+  it('asks for verdicts in questions that a request can carry, and takes what is left out for no verdict', async () => {
+    const sizes: number[] = [];
+    const judge = createServer((req, res) => {
+      let sent = '';
+      req.setEncoding('utf8').on('data', (text: string) => (sent += text));
+      req.on('end', () => {
+        const { ids } = JSON.parse(sent) as { ids: string[] };
+        sizes.push(ids.length);
+        const answer = {
+          live: ids.filter((id) => id.endsWith('1')),
+          ended: ids.filter((id) => id.endsWith('2')),
+          unknown: [],
+        };
+        res.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(answer));
+      });
+    });
+    await new Promise<void>((resolve) => judge.listen(0, '127.0.0.1', resolve));
+    const client = new ControlPlaneClient(`http://127.0.0.1:${(judge.address() as AddressInfo).port}`, () => 't');
+    const verdicts = await client.verdicts(Array.from({ length: 1_203 }, (_, index) => `s${index}`));
+    expect(sizes).toEqual([500, 500, 203]);
+    expect([verdicts.get('s1'), verdicts.get('s1202'), verdicts.get('s3')]).toEqual(['live', 'ended', undefined]);
+    judge.closeAllConnections();
+    await new Promise((resolve) => judge.close(resolve));
+  });
+
   it('says which request found nobody', async () => {
     await new Promise((resolve) => api.close(resolve));
     const client = new ControlPlaneClient(url, () => 't');

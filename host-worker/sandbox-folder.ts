@@ -1,5 +1,5 @@
-import { mkdir, readdir, rmdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { access, mkdir, readdir, rmdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { DomainError } from '../workflows/contract/errors.js';
 import { hasErrno, isAbsent } from './errno.js';
 
@@ -22,7 +22,7 @@ export class SandboxFolders {
 
   async ensure(id: string): Promise<string> {
     const path = this.path(id);
-    await mkdir(path, { recursive: true, mode: 0o711 });
+    await makeDirectory(path, 0o711);
     return path;
   }
 
@@ -35,15 +35,45 @@ export class SandboxFolders {
   }
 
   /** Ids of all sandboxes that have a folder. */
-  async list(): Promise<string[]> {
-    return namesIn(this.root);
+  list(): Promise<string[]> {
+    return idsIn(this.root);
   }
 }
 
+/** With what is missing above it. */
+export async function makeDirectory(path: string, mode: number): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true, mode });
+  } catch (err) {
+    if (!hasErrno(err, 'ENOENT')) throw err;
+    // Node says so of a read-only file system too. Making the first that is missing tells what is really in the way.
+    await mkdir(await firstMissing(path), { mode });
+    await mkdir(path, { recursive: true, mode });
+  }
+}
+
+async function firstMissing(path: string): Promise<string> {
+  const parent = dirname(path);
+  try {
+    await access(parent);
+    return path;
+  } catch (err) {
+    if (!hasErrno(err, 'ENOENT')) throw err;
+    return firstMissing(parent);
+  }
+}
+
+const ID = /^[a-z0-9][a-z0-9_-]{0,63}$/i;
+
 /** Ids become file names, interface names and arguments. */
 export function checkedId(id: string): string {
-  if (/^[a-z0-9][a-z0-9_-]{0,63}$/i.test(id)) return id;
+  if (ID.test(id)) return id;
   throw new DomainError('invalid_request', `"${id}" is not an id: letters, digits, "-" and "_", at most 64 of them`);
+}
+
+/** Names in a directory that are ids; what else is there, such as `lost+found`, is somebody else's. */
+export async function idsIn(dir: string): Promise<string[]> {
+  return (await namesIn(dir)).filter((name) => ID.test(name));
 }
 
 /** Names in a directory that may not exist. */

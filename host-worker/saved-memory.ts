@@ -4,6 +4,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { DomainError } from '../workflows/contract/errors.js';
 import { currentBoot } from './boot-id.js';
+import { storageFailure, writeDurably } from './durable-file.js';
 import { isAbsent } from './errno.js';
 
 /** Which hypervisor wrote a memory file; another one, or another processor, cannot load it. */
@@ -20,6 +21,12 @@ export interface MemoryFacts {
   origin: MemoryOrigin;
   /** The boot of the machine during which it was written. */
   bootId: string;
+}
+
+/** What manifests of snapshots and of builds have in common. */
+export interface ManifestHead {
+  version: number;
+  memory: MemoryFacts;
 }
 
 export async function memoryFacts(
@@ -65,7 +72,7 @@ export class MemoryVerifier {
 }
 
 /** A manifest, or `undefined` when there is none. One that cannot be read is as bad as a torn memory file. */
-export async function readManifest<T extends { version: number }>(
+export async function readManifest<T extends ManifestHead>(
   path: string,
   version: T['version'],
 ): Promise<T | undefined> {
@@ -74,15 +81,37 @@ export async function readManifest<T extends { version: number }>(
     text = await readFile(path, 'utf8');
   } catch (err) {
     if (isAbsent(err)) return undefined;
-    throw err;
+    throw storageFailure(err, `reading ${path}`);
   }
+  let parsed: unknown;
   try {
-    const manifest = JSON.parse(text) as T;
-    if (manifest.version === version) return manifest;
+    parsed = JSON.parse(text);
   } catch (cause) {
     throw corrupt(path, 'it is not JSON', cause);
   }
-  throw corrupt(path, `it is not a manifest of version ${version}`);
+  if (typeof parsed !== 'object' || parsed === null) throw corrupt(path, 'it is no manifest');
+  const { checksum, ...manifest } = parsed as Partial<T> & { checksum?: unknown };
+  if (manifest.version !== version) throw corrupt(path, `it is not a manifest of version ${version}`);
+  // Workers before this one wrote none; then what it says of the memory is all there is to compare.
+  if (checksum !== undefined && checksum !== checksumOf(manifest)) throw corrupt(path, 'its checksum is another one');
+  if (!isMemoryFacts(manifest.memory)) throw corrupt(path, 'it does not tell of a memory file');
+  return manifest as unknown as T;
+}
+
+/** On stable storage, with a checksum of its own: what it says decides which bytes are trusted. */
+export async function writeManifest(path: string, manifest: ManifestHead): Promise<void> {
+  await writeDurably(path, JSON.stringify({ ...manifest, checksum: checksumOf(manifest) }));
+}
+
+function checksumOf(manifest: object): string {
+  return createHash('sha256').update(JSON.stringify(manifest)).digest('hex');
+}
+
+function isMemoryFacts(memory: unknown): memory is MemoryFacts {
+  if (typeof memory !== 'object' || memory === null) return false;
+  const { bytes, sha256, bootId, origin } = memory as Partial<MemoryFacts>;
+  const texts = [sha256, bootId, origin?.name, origin?.version, origin?.cpu];
+  return typeof bytes === 'number' && texts.every((text) => typeof text === 'string');
 }
 
 export function corrupt(path: string, why: string, cause?: unknown): DomainError {

@@ -46,6 +46,11 @@ describe.each(['sandboxes', 'sandboxes/s1', 'sandboxes/s1/snapshots'] as const)(
   });
 });
 
+it('does not take for a sandbox what bears no id', async () => {
+  for (const name of ['lost+found', '.trash', 's1']) await mkdir(join(dataDir, 'sandboxes', name), { recursive: true });
+  expect(await store.list()).toEqual(['s1']);
+});
+
 it('a save tells what the machine refuses to whoever writes the memory', async () => {
   const refused = Object.assign(new Error('EROFS: read-only file system, open'), { code: 'EROFS', path: '/x/memory' });
   await expect(store.save('s1', 1, () => Promise.reject(refused))).rejects.toMatchObject({

@@ -1,13 +1,21 @@
-import { chmod, mkdir } from 'node:fs/promises';
+import { chmod } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { SnapshotInfo } from '../activities/host/contract.js';
 import type { SnapshotStore } from '../activities/host/ports.js';
 import { DomainError } from '../workflows/contract/errors.js';
-import { removeTree, renameDurably, storageFailure, syncPath, writeDurably } from './durable-file.js';
-import { SandboxFolders, namesIn } from './sandbox-folder.js';
-import { type MemoryFacts, type MemoryOrigin, MemoryVerifier, memoryFacts, readManifest } from './saved-memory.js';
+import { removeTree, renameDurably, storageFailure, syncPath } from './durable-file.js';
+import { SandboxFolders, makeDirectory, namesIn } from './sandbox-folder.js';
+import {
+  type MemoryFacts,
+  type MemoryOrigin,
+  MemoryVerifier,
+  memoryFacts,
+  readManifest,
+  writeManifest,
+} from './saved-memory.js';
 
 const VERSION = 1;
+const PARTIAL = '.partial';
 
 interface Manifest {
   version: typeof VERSION;
@@ -38,7 +46,7 @@ export class FileSnapshotStore implements SnapshotStore {
     const final = this.#directory(id, generation);
     const existing = await this.#manifest(id, generation);
     if (existing !== undefined) return toInfo(existing);
-    const partial = `${final}.partial`;
+    const partial = `${final}${PARTIAL}`;
     try {
       signal?.throwIfAborted();
       await this.#makePartial(id, partial);
@@ -48,11 +56,12 @@ export class FileSnapshotStore implements SnapshotStore {
       const manifest: Manifest = { version: VERSION, generation, frozenMs: written.frozenMs, memory };
       await this.#verifier.require(join(partial, 'memory'), memory);
       await chmod(join(partial, 'memory'), 0o400);
-      await writeDurably(join(partial, 'manifest.json'), JSON.stringify(manifest));
+      await writeManifest(join(partial, 'manifest.json'), manifest);
       await renameDurably(partial, final);
       return toInfo(manifest);
     } catch (err) {
-      await removeTree(partial);
+      // What cannot be removed now goes with the next sweep; why nothing was saved matters more.
+      await removeTree(partial).catch(() => undefined);
       throw storageFailure(err, `saving snapshot ${generation} of ${id}`);
     }
   }
@@ -72,7 +81,7 @@ export class FileSnapshotStore implements SnapshotStore {
 
   async delete(id: string, generation: number): Promise<void> {
     const final = this.#directory(id, generation);
-    for (const path of [final, `${final}.partial`]) await removeTree(path);
+    for (const path of [final, `${final}${PARTIAL}`]) await removeTree(path);
   }
 
   /** The end of a sandbox: whatever is left in its folder goes too, its console log among it. */
@@ -85,16 +94,32 @@ export class FileSnapshotStore implements SnapshotStore {
     return this.#folders.list();
   }
 
-  /** Generations of one sandbox that are complete. */
+  /** One whose manifest cannot be trusted is none; its files stay for whoever looks. */
   async generations(id: string): Promise<number[]> {
-    const names = await namesIn(join(this.#folders.path(id), 'snapshots'));
-    return names.filter((name) => /^\d+$/.test(name)).map(Number);
+    const complete: number[] = [];
+    for (const generation of (await this.#names(id)).filter((name) => /^\d+$/.test(name)).map(Number)) {
+      const manifest = await this.#manifest(id, generation).catch((err: unknown) => {
+        if (err instanceof DomainError && err.code === 'snapshot_corrupt') return undefined;
+        throw err;
+      });
+      if (manifest !== undefined) complete.push(generation);
+    }
+    return complete.toSorted((one, other) => one - other);
+  }
+
+  async deleteUnfinished(id: string): Promise<void> {
+    const unfinished = (await this.#names(id)).filter((name) => name.endsWith(PARTIAL));
+    for (const name of unfinished) await removeTree(join(this.#folders.path(id), 'snapshots', name));
+  }
+
+  #names(id: string): Promise<string[]> {
+    return namesIn(join(this.#folders.path(id), 'snapshots'));
   }
 
   async #makePartial(id: string, partial: string): Promise<void> {
     await removeTree(partial);
     const folder = await this.#folders.ensure(id);
-    await mkdir(partial, { recursive: true, mode: 0o700 });
+    await makeDirectory(partial, 0o700);
     // The names above the snapshot must survive a crash as well as those in it.
     for (const path of [dirname(partial), folder, this.#folders.root]) await syncPath(path);
   }

@@ -22,8 +22,15 @@ export const control = proxyLocalActivities<ControlActivities>({
   },
 });
 
-/** The one control step that takes long: it waits for a whole operation. */
-export const waiting = proxyActivities<Pick<ControlActivities, 'expire'>>({
+/** Reads many rows and may ask Temporal about some of them. Its input, which is large, never enters a history. */
+export const comparing = proxyLocalActivities<Pick<ControlActivities, 'surveySandboxes' | 'compareHost'>>({
+  startToCloseTimeout: '30 seconds',
+  localRetryThreshold: '30 seconds',
+  retry: { initialInterval: '1 second', maximumInterval: '10 seconds', nonRetryableErrorTypes: REFUSALS },
+});
+
+/** The control steps that take long: they wait for, or start, whole operations. */
+export const waiting = proxyActivities<Pick<ControlActivities, 'expire' | 'repair'>>({
   startToCloseTimeout: '1 hour',
   heartbeatTimeout: '30 seconds',
   retry: { initialInterval: '1 second', maximumInterval: '30 seconds' },

@@ -1,4 +1,4 @@
-import { upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
+import { upsertSearchAttributes } from '@temporalio/workflow';
 import type { Placement } from '../activities/control/contract.js';
 import { control } from './control-steps.js';
 import type { CreateSandboxInput } from './contract/operations.js';
@@ -10,8 +10,7 @@ import { together } from './together.js';
 /** Gives the caller a running microVM on some host, or leaves nothing. */
 export async function CreateSandbox(input: CreateSandboxInput): Promise<void> {
   await operation('create', input, async (op) => {
-    const { runId } = workflowInfo();
-    let placement = await op.claim(() => control.claimAndPlace({ ...input, runId }));
+    let placement = await op.claim((by) => control.claimAndPlace({ ...input, ...by }));
     const notHosts: string[] = [];
     for (let placed = false; !placed;) {
       try {

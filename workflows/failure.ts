@@ -16,7 +16,7 @@ export function describeFailure(err: unknown, stage = 'workflow'): Failure {
   if (cause instanceof ApplicationFailure) {
     return { step, code: isErrorCode(cause.type) ? cause.type : 'internal_error', message: cause.message };
   }
-  if (cause instanceof TimeoutFailure) return { step, ...describeTimeout(step, cause) };
+  if (cause instanceof TimeoutFailure) return { step, ...describeTimeout(step, cause, err) };
   if (isCancellation(err) || cause instanceof CancelledFailure) {
     return { step, code: 'state_conflict', message: 'cancelled before it was done' };
   }
@@ -28,8 +28,8 @@ function isFailure(detail: unknown): detail is Failure {
   return typeof detail === 'object' && detail !== null && 'step' in detail && 'code' in detail && 'message' in detail;
 }
 
-function describeTimeout(step: string, timeout: TimeoutFailure): Pick<Failure, 'code' | 'message'> {
-  if (timeout.timeoutType === TimeoutType.SCHEDULE_TO_START) {
+function describeTimeout(step: string, timeout: TimeoutFailure, err: unknown): Pick<Failure, 'code' | 'message'> {
+  if (timeout.timeoutType === TimeoutType.SCHEDULE_TO_START || ranOutWaiting(timeout, err)) {
     return {
       code: 'host_unavailable',
       message: `no worker of the host took the step ${step} in time: it is down or cut off`,
@@ -40,6 +40,18 @@ function describeTimeout(step: string, timeout: TimeoutFailure): Pick<Failure, '
     code: timeout.timeoutType === TimeoutType.HEARTBEAT ? 'host_unavailable' : 'timeout',
     message: `${step} did not end in time (${timeout.timeoutType ?? 'timeout'})${last}`,
   };
+}
+
+/**
+ * An undo has all its time to be taken. Where that ran out while nobody had it, and no attempt before ended otherwise than
+ * with the worker that made it, its host was away.
+ */
+function ranOutWaiting(timeout: TimeoutFailure, err: unknown): boolean {
+  if (timeout.timeoutType !== TimeoutType.SCHEDULE_TO_CLOSE || !(err instanceof ActivityFailure)) return false;
+  const startedEventId = err.failure?.activityFailureInfo?.startedEventId;
+  const { cause } = timeout;
+  const diedTrying = cause instanceof TimeoutFailure && cause.timeoutType === TimeoutType.HEARTBEAT;
+  return Number(startedEventId ?? 0) === 0 && (cause === undefined || diedTrying);
 }
 
 /** Nobody served the host's queue: the step never began, and an undo there would wait as long. */

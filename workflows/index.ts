@@ -1,6 +1,9 @@
 export { CreateSandbox } from './create-sandbox.workflow.js';
 export { DestroySandbox } from './destroy-sandbox.workflow.js';
+export { HostWatch } from './host-watch.workflow.js';
 export { PauseSandbox } from './pause-sandbox.workflow.js';
+export { Reconcile } from './reconcile.workflow.js';
+export { RecoverSandbox } from './recover-sandbox.workflow.js';
 export { ResumeSandbox } from './resume-sandbox.workflow.js';
 export { SandboxTtl } from './sandbox-ttl.workflow.js';
 export { TemplateBuild } from './template-build.workflow.js';

@@ -10,10 +10,12 @@ import {
   makeContinueAsNewFunc,
   setCurrentDetails,
   setHandler,
+  upsertMemo,
   upsertSearchAttributes,
+  uuid4,
   workflowInfo,
 } from '@temporalio/workflow';
-import type { SettleInput } from '../activities/control/contract.js';
+import type { RunRef, SettleInput } from '../activities/control/contract.js';
 import { control } from './control-steps.js';
 import type { Failure } from './contract/errors.js';
 import {
@@ -29,16 +31,19 @@ import {
   type Settled,
 } from './contract/operations.js';
 import { HOST_ID, OP_ID, SANDBOX_ID, STAGE, TEAM_ID } from './contract/search-attributes.js';
-import { OPERATIONS, type OperationKind, type SandboxState } from './contract/states.js';
+import { OPERATIONS, type OperationKind } from './contract/states.js';
 import { describeFailure, toWorkflowFailure } from './failure.js';
 import { HostSteps } from './host-steps.js';
+import { stateAfterFailure } from './state-after-failure.js';
 import { timingOf } from './timing.js';
-import { UndoStack } from './undo-stack.js';
+import { asAttention, UndoStack, type UndoFailure } from './undo-stack.js';
 
 const acceptedUpdate = defineUpdate<Accepted>(ACCEPTED_UPDATE);
 const settledUpdate = defineUpdate<Settled>(SETTLED_UPDATE);
 const requestDestroySignal = defineSignal<[DestroySandboxInput]>(REQUEST_DESTROY_SIGNAL);
 const progressQuery = defineQuery<Progress>(PROGRESS_QUERY);
+
+type Claimant = RunRef & { opId: string };
 
 /**
  * What all lifecycle operations share: taking the sandbox, saying what is under way,
@@ -47,6 +52,8 @@ const progressQuery = defineQuery<Progress>(PROGRESS_QUERY);
  */
 export class Operation {
   readonly undo = new UndoStack();
+  private opId: string;
+  private onHost: HostSteps | undefined;
   private progress: Progress = { stage: 'claim', undoing: false, committed: false };
   private accepted: Accepted | undefined;
   private settled: Settled | undefined;
@@ -59,6 +66,7 @@ export class Operation {
     readonly kind: OperationKind,
     readonly input: OperationInput,
   ) {
+    this.opId = input.opId;
     setHandler(acceptedUpdate, () => this.whenAccepted());
     setHandler(settledUpdate, () => this.whenSettled());
     setHandler(progressQuery, () => this.progress);
@@ -73,15 +81,33 @@ export class Operation {
   }
 
   /** Takes the sandbox. Not cancellable: once the row says that this run owns it, this run must give it back. */
-  async claim<T extends { epoch: number; hostId: string | null }>(take: () => Promise<T>): Promise<T> {
+  async claim<T extends { epoch: number }>(take: (by: Claimant) => Promise<T>): Promise<T> {
     this.stage('claim');
     try {
-      const claim = await CancellationScope.nonCancellable(take);
-      this.accepted = { opId: this.input.opId, kind: this.kind, epoch: claim.epoch };
+      const claim = await CancellationScope.nonCancellable(() => this.takeOrRepeat(take));
+      this.accepted = { opId: this.opId, kind: this.kind, epoch: claim.epoch };
       return claim;
     } catch (err) {
       this.refusal = describeFailure(err, 'claim');
       throw err;
+    }
+  }
+
+  /**
+   * A run that an operator reset to its first task, or started again by hand, has the input of the run before it, whose
+   * operation is another run's. It repeats it as an operation of its own, whose epoch fences out what that one left under
+   * way. Any other run that finds its operation taken is a duplicate and ends.
+   */
+  private async takeOrRepeat<T>(take: (by: Claimant) => Promise<T>): Promise<T> {
+    const { runId } = workflowInfo();
+    try {
+      return await take({ opId: this.opId, runId });
+    } catch (err) {
+      if (!isRepetition(this.opId) || describeFailure(err).code !== 'stale_operation') throw err;
+      this.opId = uuid4().replaceAll('-', '');
+      upsertMemo({ opId: this.opId, kind: this.kind });
+      upsertSearchAttributes([{ key: OP_ID, value: this.opId }]);
+      return take({ opId: this.opId, runId });
     }
   }
 
@@ -91,8 +117,10 @@ export class Operation {
   }
 
   host(hostId: string): HostSteps {
-    const { sandboxId, opId } = this.input;
-    return new HostSteps(hostId, { sandboxId, opId, epoch: this.epoch }, timingOf(this.input));
+    const { opId } = this;
+    const { sandboxId } = this.input;
+    this.onHost = new HostSteps(hostId, { sandboxId, opId, epoch: this.epoch }, timingOf(this.input));
+    return this.onHost;
   }
 
   /**
@@ -111,8 +139,8 @@ export class Operation {
   }
 
   /** Success: the row says so before the caller hears of it. */
-  async succeed(): Promise<void> {
-    await this.settle({ operation: 'succeeded', sandbox: OPERATIONS[this.kind].success });
+  async succeed(end: Pick<Partial<SettleInput>, 'sandbox' | 'memoryLost'> = {}): Promise<void> {
+    await this.settle({ operation: 'succeeded', sandbox: OPERATIONS[this.kind].success, ...end });
   }
 
   /** Runs the story of the verb to its end, whatever that is. */
@@ -141,26 +169,37 @@ export class Operation {
     this.progress = { ...this.progress, undoing: true };
     this.stage(`undo after ${failure.step}`);
     upsertSearchAttributes([{ key: STAGE, value: `undo:${failure.step}` }]);
-    const left = this.progress.committed ? [] : await this.undo.unwind();
-    if (left.length > 0) failure.needsAttention = left;
+    const { committed } = this.progress;
+    // Where there is something to undo, the undos find out whether the host is back.
+    const away = this.undo.isEmpty && failure.code === 'host_unavailable';
+    const left = committed ? [] : await this.undo.unwind();
+    if (left.length > 0) failure.needsAttention = asAttention(left);
+    if (!committed && !away) await this.closeOnHost(left);
     const cancelled = this.destroy !== undefined || isCancellation(err);
     await this.settle({
       operation: cancelled ? 'cancelled' : 'failed',
-      sandbox: this.stateAfterFailure(left),
+      sandbox: stateAfterFailure({ kind: this.kind, committed, cancelled, failure, left }),
       failure,
     });
     upsertSearchAttributes([{ key: STAGE, value: `failed:${failure.step}` }]);
   }
 
-  private stateAfterFailure(left: string[]): SandboxState {
-    const { during, undone } = OPERATIONS[this.kind];
-    // A destroy that takes over behind the commit point finds the sandbox as it is.
-    if (this.progress.committed) return during;
-    return left.length > 0 ? 'error' : undone;
+  /**
+   * From here on the host refuses whatever of this operation comes late, as from a run that is reset into its middle. A host
+   * that is away is not waited for: what it is asked by then is refused by the newer epoch of the next operation.
+   */
+  private async closeOnHost(left: readonly UndoFailure[]): Promise<void> {
+    if (!this.onHost || left.some(({ code }) => code === 'host_unavailable')) return;
+    try {
+      await this.onHost.undo('closeEpoch', {});
+    } catch (err) {
+      log.warn('the epoch stays open on the host', { ...describeFailure(err) });
+    }
   }
 
-  private async settle(end: Pick<SettleInput, 'operation' | 'sandbox' | 'failure'>): Promise<void> {
-    const { sandboxId, opId } = this.input;
+  private async settle(end: Omit<SettleInput, 'sandboxId' | 'opId' | 'epoch'>): Promise<void> {
+    const { opId } = this;
+    const { sandboxId } = this.input;
     await CancellationScope.nonCancellable(() => control.settle({ sandboxId, opId, epoch: this.epoch, ...end }));
     const { failure } = end;
     this.settled = { opId, kind: this.kind, epoch: this.epoch, ...(failure ? { failure } : {}) };
@@ -208,6 +247,13 @@ export class Operation {
     });
     return go(request);
   }
+}
+
+/** Reset, or started without the memo that the API gives every run. */
+function isRepetition(opId: string): boolean {
+  const { runId, firstExecutionRunId, continuedFromExecutionRunId, memo } = workflowInfo();
+  const reset = runId !== firstExecutionRunId && continuedFromExecutionRunId === undefined;
+  return reset || (memo?.['opId'] !== opId && continuedFromExecutionRunId === undefined);
 }
 
 export async function operation(

@@ -1,4 +1,4 @@
-import { CancellationScope, workflowInfo } from '@temporalio/workflow';
+import { CancellationScope } from '@temporalio/workflow';
 import { control } from './control-steps.js';
 import type { OperationInput } from './contract/operations.js';
 import { operation } from './operation.js';
@@ -11,8 +11,7 @@ import { hostOf } from './host-of.js';
  */
 export async function PauseSandbox(input: OperationInput): Promise<void> {
   await operation('pause', input, async (op) => {
-    const { runId } = workflowInfo();
-    const claim = await op.claim(() => control.claim({ ...input, kind: 'pause', runId }));
+    const claim = await op.claim((by) => control.claim({ ...input, ...by, kind: 'pause' }));
     const host = op.host(hostOf(claim, input));
     // Unique per operation, so that what an earlier, failed pause may have left is never taken for this one's.
     const generation = claim.epoch;

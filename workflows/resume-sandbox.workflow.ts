@@ -1,4 +1,3 @@
-import { workflowInfo } from '@temporalio/workflow';
 import { control } from './control-steps.js';
 import type { OperationInput } from './contract/operations.js';
 import { hostOf } from './host-of.js';
@@ -8,8 +7,7 @@ import { together } from './together.js';
 /** Lets a paused sandbox go on where it stood. A failure leaves the paused state untouched. */
 export async function ResumeSandbox(input: OperationInput): Promise<void> {
   await operation('resume', input, async (op) => {
-    const { runId } = workflowInfo();
-    const claim = await op.claim(() => control.claim({ ...input, kind: 'resume', runId }));
+    const claim = await op.claim((by) => control.claim({ ...input, ...by, kind: 'resume' }));
     const { vcpus, memoryMb, egress, generation } = claim;
     const host = op.host(hostOf(claim, input));
 

@@ -13,7 +13,7 @@ import { describeFailure, toWorkflowFailure } from './failure.js';
 import { HostSteps } from './host-steps.js';
 import { timingOf } from './timing.js';
 import { together } from './together.js';
-import { UndoStack } from './undo-stack.js';
+import { asAttention, UndoStack } from './undo-stack.js';
 
 /**
  * Boots a root filesystem once, runs the set-up commands in it and saves memory and
@@ -36,7 +36,7 @@ export async function TemplateBuild(input: TemplateBuildInput): Promise<void> {
   } catch (err) {
     const failure = describeFailure(err, 'build');
     const left = await undo.unwind();
-    if (left.length > 0) failure.needsAttention = left;
+    if (left.length > 0) failure.needsAttention = asAttention(left);
     const state = isCancellation(err) ? 'cancelled' : 'failed';
     await CancellationScope.nonCancellable(() => control.finishBuild({ buildId, state, failure }));
     throw isCancellation(err) ? err : toWorkflowFailure(failure);

@@ -3,7 +3,7 @@ import type { CreateSandboxInput } from '../../workflows/contract/operations.js'
 import { canMove, OPERATIONS } from '../../workflows/contract/states.js';
 import type { Claim, ControlActivities, Placement, RunRef } from './contract.js';
 import { choosePlacement, hasRoom, type ChosenPlacement } from './placement.js';
-import type { ControlStore, ControlTransaction, OperationRecord, SandboxRecord } from './ports.js';
+import type { ControlStore, ControlTransaction, OperationRecord, RecoveryOrigin, SandboxRecord } from './ports.js';
 
 type ClaimActivities = Pick<ControlActivities, 'claimAndPlace' | 'placeElsewhere' | 'claim'>;
 
@@ -21,7 +21,11 @@ export function createClaimActivities(store: ControlStore, now: () => Date): Cla
 }
 
 /** The operation as this run claimed it before; null when nobody did. */
-async function claimedBefore(tx: ControlTransaction, opId: string, runId: string): Promise<OperationRecord | null> {
+export async function claimedBefore(
+  tx: ControlTransaction,
+  opId: string,
+  runId: string,
+): Promise<OperationRecord | null> {
   const operation = await tx.findOperation(opId);
   if (!operation) return null;
   if (operation.runId === runId && operation.state === 'running') return operation;
@@ -57,6 +61,7 @@ async function claimAndPlace(tx: ControlTransaction, input: CreateSandboxInput &
     epoch,
     expiresAt: null,
     generation: 0,
+    memoryLost: null,
     failure: null,
     startedAt: null,
     pausedAt: null,
@@ -134,13 +139,13 @@ async function claim(
   return claimOf(sandbox, epoch);
 }
 
-function claimOf(sandbox: SandboxRecord, epoch: number): Claim {
+export function claimOf(sandbox: SandboxRecord, epoch: number): Claim {
   const { hostId, vcpus, memoryMb, egress, generation } = sandbox;
   return { epoch, hostId, vcpus, memoryMb, egress, generation };
 }
 
-/** A paused sandbox holds no memory, so what it had may be promised to others by now. */
-async function reserveAgain(tx: ControlTransaction, sandbox: SandboxRecord): Promise<void> {
+/** A sandbox that is paused or failed holds no memory, so what it had may be promised to others by now. */
+export async function reserveAgain(tx: ControlTransaction, sandbox: SandboxRecord): Promise<void> {
   await tx.lockPlacement();
   const host = (await tx.onlineHosts()).find(({ id }) => id === sandbox.hostId);
   // An offline host answers for itself: the step that it does not take names it.
@@ -156,7 +161,7 @@ async function reserveAgain(tx: ControlTransaction, sandbox: SandboxRecord): Pro
  * Temporal lets one run at a time be open on a sandbox, so an operation that is still
  * open here was ended from outside (terminated, reset) and cannot say so itself.
  */
-async function supersede(
+export async function supersede(
   tx: ControlTransaction,
   open: OperationRecord,
   by: { opId: string; kind: string },
@@ -177,11 +182,12 @@ async function supersede(
   });
 }
 
-async function openOperation(
+export async function openOperation(
   tx: ControlTransaction,
   claimed: Pick<OperationRecord, 'kind' | 'sandboxId' | 'teamId' | 'hostId' | 'runId' | 'epoch' | 'placement'> & {
     opId: string;
     reason?: string;
+    origin?: RecoveryOrigin;
   },
   data: Record<string, unknown>,
 ): Promise<void> {
@@ -199,6 +205,7 @@ async function openOperation(
     epoch,
     reason,
     placement,
+    origin: claimed.origin ?? null,
     failure: null,
     finishedAt: null,
   });

@@ -1,17 +1,27 @@
 import type { ErrorCode, Failure } from '../../workflows/contract/errors.js';
-import type { TemplateBuildInput } from '../../workflows/contract/operations.js';
+import type { MemoryLossPolicy, TemplateBuildInput } from '../../workflows/contract/operations.js';
 import type { BuildState, OperationKind, OperationState, SandboxState } from '../../workflows/contract/states.js';
 import type { BuildArtefact, DiskSource, VmBoot } from '../host/contract.js';
+import type { HostLease, SurveyStore } from './survey-ports.js';
 
 /** Why a sandbox is not what it should be, as its row tells it. */
 export interface SandboxFailure {
-  operationId: string;
+  /** Null when no operation failed: a reconciliation found it so. */
+  operationId: string | null;
   step: string;
   code: ErrorCode;
   message: string;
   suggestion: string;
   /** ISO 8601. */
   at: string;
+}
+
+/** The guest's memory was lost and it was booted from its disk, as the sandbox's row tells it. */
+export interface MemoryLoss {
+  /** ISO 8601. */
+  at: string;
+  reason: string;
+  operationId: string;
 }
 
 export interface SandboxRecord {
@@ -29,7 +39,9 @@ export interface SandboxRecord {
   egress: boolean;
   cold: boolean;
   metadata: Record<string, string>;
+  onMemoryLoss: MemoryLossPolicy;
   generation: number;
+  memoryLost: MemoryLoss | null;
   failure: SandboxFailure | null;
   startedAt: Date | null;
   pausedAt: Date | null;
@@ -40,6 +52,14 @@ export interface SandboxRecord {
 export interface StoredPlacement {
   disk: DiskSource;
   boot: VmBoot;
+}
+
+/** What a recovery found when it took its sandbox. */
+export interface RecoveryOrigin {
+  was: SandboxState;
+  interrupted: { kind: OperationKind; epoch: number } | null;
+  /** It goes on with what an earlier recovery did not end. */
+  again: boolean;
 }
 
 export interface OperationRecord {
@@ -55,6 +75,7 @@ export interface OperationRecord {
   epoch: number;
   reason: string | null;
   placement: StoredPlacement | null;
+  origin: RecoveryOrigin | null;
   failure: Failure | null;
   finishedAt: Date | null;
 }
@@ -68,7 +89,7 @@ export interface TemplateRecord {
   image: string;
 }
 
-/** A host with a recent heartbeat, and what is promised of it. Other hosts are never asked for. */
+/** A host whose lease is held, and what is promised of it. Other hosts are never asked for. */
 export interface HostLoad {
   id: string;
   name: string;
@@ -118,6 +139,7 @@ export interface ControlStore {
   transaction<T>(work: (tx: ControlTransaction) => Promise<T>): Promise<T>;
   findSandbox(id: string): Promise<SandboxRecord | null>;
   findOperation(id: string): Promise<OperationRecord | null>;
+  readonly survey: SurveyStore;
 }
 
 export interface ControlTransaction {
@@ -130,6 +152,8 @@ export interface ControlTransaction {
   findOperation(id: string): Promise<OperationRecord | null>;
   /** The one that is not closed; there is at most one. */
   findOpenOperation(sandboxId: string): Promise<OperationRecord | null>;
+  /** The one with the highest epoch, open or not. */
+  findNewestOperation(sandboxId: string): Promise<OperationRecord | null>;
   insertOperation(operation: OperationRecord): Promise<void>;
   updateOperation(id: string, changes: Partial<Pick<OperationRecord, 'placement' | 'hostId'>>): Promise<void>;
   closeOperation(
@@ -137,6 +161,12 @@ export interface ControlTransaction {
     end: { state: Exclude<OperationState, 'running'>; step: string | null; failure: Failure | null; finishedAt: Date },
   ): Promise<void>;
   appendEvent(event: SandboxEvent): Promise<void>;
+
+  /** Others that judge the host wait; its heartbeats too, for as long as this takes. */
+  lockHost(id: string): Promise<HostLease | null>;
+  setLostAt(id: string, lostAt: Date | null): Promise<void>;
+  /** Sandboxes of a host that is lost, with an event each. Answers how many became `missing`. */
+  markMissing(host: { id: string; silentSince: Date }, from: readonly SandboxState[]): Promise<number>;
 
   findTemplate(id: string): Promise<TemplateRecord | null>;
   /**
@@ -169,6 +199,23 @@ export interface ControlTemporal {
   armKeeper(sandbox: { id: string; teamId: string; templateId: string; hostId: string | null }): Promise<void>;
   /** The keeper reads the sandbox again, and ends when there is nothing to keep. Accepts that there is no keeper. */
   wakeKeeper(sandboxId: string): Promise<void>;
+  /** Whether a run is open under this workflow id. */
+  isOpen(workflowId: string): Promise<boolean>;
+  /** Sandboxes of the host whose timeouts are kept. May lag behind, so what is not there is asked for by `isOpen`. */
+  keptOn(hostId: string | null): Promise<ReadonlySet<string>>;
+  /** The host's lease is watched afterwards. */
+  ensureWatch(hostId: string): Promise<void>;
+  /**
+   * Starts a repair and waits only until it has taken the sandbox; joins the run that the same `opId` started before.
+   * Rejects with a `DomainError` when it could not start.
+   */
+  startRepair(request: {
+    kind: 'recover' | 'destroy';
+    opId: string;
+    sandbox: { id: string; teamId: string; templateId: string; hostId: string | null };
+    ifEpoch: number;
+    reason: string;
+  }): Promise<{ opId: string }>;
   /**
    * Starts an operation and waits for its end; joins the run that the same `opId` started
    * before. Rejects with a `DomainError` when it could not start, e.g. `operation_in_progress`.

@@ -1,6 +1,6 @@
 import { log } from '@temporalio/activity';
 import { DomainError, ERRORS, type Failure } from '../../workflows/contract/errors.js';
-import { canMove } from '../../workflows/contract/states.js';
+import { canMove, OPERATIONS, type OperationKind, type SandboxState } from '../../workflows/contract/states.js';
 import { lockOwned } from './claim.activities.js';
 import type { ControlActivities, SettleInput } from './contract.js';
 import type {
@@ -68,19 +68,20 @@ async function settle(tx: ControlTransaction, input: SettleInput, now: Date): Pr
   if (!operation || operation.sandboxId !== sandboxId || operation.epoch !== epoch) {
     throw new DomainError('stale_operation', `operation ${opId} does not own sandbox ${sandboxId} with epoch ${epoch}`);
   }
+  const target = targetOf(sandbox, operation, input.sandbox);
   if (operation.state !== 'running') {
     // The answer to the first attempt was lost.
-    if (operation.state === input.operation && sandbox.state === input.sandbox) return { timed };
+    if (operation.state === input.operation && sandbox.state === target) return { timed };
     throw new DomainError('stale_operation', `operation ${opId} is closed already: ${operation.state}`);
   }
-  if (sandbox.state !== input.sandbox && !canMove(sandbox.state, input.sandbox)) {
+  if (sandbox.state !== target && !canMove(sandbox.state, target)) {
     throw new DomainError(
       'state_conflict',
-      `operation ${opId} cannot take sandbox ${sandboxId} from ${sandbox.state} to ${input.sandbox}`,
+      `operation ${opId} cannot take sandbox ${sandboxId} from ${sandbox.state} to ${target}`,
       { state: sandbox.state },
     );
   }
-  await tx.updateSandbox(sandboxId, settledRow(sandbox, operation, input, now));
+  await tx.updateSandbox(sandboxId, settledRow(sandbox, operation, { ...input, sandbox: target }, now));
   const failure = input.failure ?? null;
   await tx.closeOperation(opId, { state: input.operation, step: failure?.step ?? null, failure, finishedAt: now });
   if (input.sandbox === 'stopped') await tx.deleteSecrets(sandboxId);
@@ -89,28 +90,44 @@ async function settle(tx: ControlTransaction, input: SettleInput, now: Date): Pr
     teamId: sandbox.teamId,
     type: `${operation.kind}.${input.operation}`,
     operationId: opId,
-    data: { state: input.sandbox, ...(failure ? { failure } : {}) },
+    data: {
+      state: target,
+      ...(failure ? { failure } : {}),
+      ...(input.memoryLost ? { memory_lost: input.memoryLost } : {}),
+    },
   });
   return { timed };
+}
+
+/** An operation that leaves the sandbox in the middle, because a destroy takes over, does not find a lost one again. */
+function targetOf({ state }: SandboxRecord, { kind }: OperationRecord, wanted: SandboxState): SandboxState {
+  return state === 'missing' && wanted === OPERATIONS[kind].during ? state : wanted;
 }
 
 function settledRow(
   sandbox: SandboxRecord,
   operation: OperationRecord,
-  { sandbox: state, operation: outcome, failure }: SettleInput,
+  { sandbox: state, operation: outcome, failure, memoryLost }: SettleInput,
   now: Date,
 ): Partial<SandboxRecord> {
-  const begins = state === 'running' && operation.kind !== 'pause';
+  const runs = state === 'running';
+  const begins = runs && beginsAnew(operation.kind, memoryLost !== undefined);
   return {
     state,
     // Cancelled means that somebody wanted it so: nothing is wrong with the sandbox.
     failure:
       failure && outcome === 'failed' ? asSandboxFailure(operation.id, failure, now) : keptFailure(sandbox, outcome),
-    ...(begins ? { startedAt: now, pausedAt: null } : {}),
-    ...(state === 'paused' && operation.kind === 'pause' ? { pausedAt: now } : {}),
-    ...(state === 'stopped' ? { stoppedAt: now } : {}),
+    ...(runs ? { startedAt: begins ? now : (sandbox.startedAt ?? now), pausedAt: null } : {}),
+    ...(state === 'paused' ? { pausedAt: operation.kind === 'pause' ? now : (sandbox.pausedAt ?? now) } : {}),
+    ...(state === 'stopped' ? { stoppedAt: now, memoryLost: null } : {}),
+    ...(memoryLost ? { memoryLost: { ...memoryLost, at: now.toISOString(), operationId: operation.id } } : {}),
     expiresAt: deadlineAfter(sandbox, state, begins, now),
   };
+}
+
+/** A pause that failed and a recovery that found the guest alive leave it as it was: it runs on. */
+function beginsAnew(kind: OperationKind, memoryLost: boolean): boolean {
+  return kind === 'recover' ? memoryLost : kind !== 'pause';
 }
 
 /** What went wrong before stays on the sandbox until an operation has succeeded. */
@@ -120,8 +137,8 @@ function keptFailure(sandbox: SandboxRecord, outcome: SettleInput['operation']):
 
 /**
  * A sandbox that begins to run has its whole timeout. One that runs on because it could
- * not be paused keeps the deadline it had: a failed pause is no activity, and the keeper
- * of the timeout has told when it tries again.
+ * not be paused, or was found alive, keeps the deadline it had: neither is activity, and
+ * the keeper of the timeout has told when it tries again.
  */
 function deadlineAfter(sandbox: SandboxRecord, state: string, begins: boolean, now: Date): Date | null {
   if (state !== 'running' || sandbox.timeoutSeconds === 0) return null;
@@ -129,7 +146,7 @@ function deadlineAfter(sandbox: SandboxRecord, state: string, begins: boolean, n
   return new Date(now.getTime() + sandbox.timeoutSeconds * 1000);
 }
 
-function asSandboxFailure(operationId: string, failure: Failure, at: Date): SandboxFailure {
+export function asSandboxFailure(operationId: string | null, failure: Failure, at: Date): SandboxFailure {
   const { step, code, message } = failure;
   return { operationId, step, code, message, suggestion: ERRORS[code].suggestion, at: at.toISOString() };
 }

@@ -58,6 +58,42 @@ export interface CommandOutcome {
   durationMs: number;
 }
 
+/** What a host has of one sandbox or build. */
+export interface Holding {
+  id: string;
+  vm: VmState;
+  disk: boolean;
+  network: boolean;
+  /** Generations of complete memory snapshots. */
+  snapshots: number[];
+  /** Newest epoch that the host's journal knows; null when it knows none. */
+  epoch: number | null;
+}
+
+export type VmState = 'absent' | 'running' | 'frozen';
+
+/** What became of a sandbox whose row nobody can trust. */
+export interface Inspection {
+  vm: VmState;
+  disk: boolean;
+  /** Whether the memory snapshot of the generation that was asked for is there, complete. */
+  snapshot: boolean;
+}
+
+/**
+ * What a host is asked beside the steps of operations, on the same queue. Both look and clean up only: neither touches
+ * what a sandbox that has not ended owns.
+ */
+export interface HostCare {
+  /** All that this host has of sandboxes and running builds. */
+  takeInventory(): Promise<Holding[]>;
+  /**
+   * Removes what the host has of these ids, each only if the control plane, asked again, says that it has ended or lives
+   * elsewhere; with `unknown` also where it never knew the id.
+   */
+  removeOrphans(input: { ids: string[]; unknown: boolean }): Promise<{ removed: string[]; kept: string[] }>;
+}
+
 export interface HostActivities {
   /** Namespace, veth, tap and addresses of the sandbox; egress on or off. */
   setUpNetwork(input: StepInput & { egress: boolean }): Promise<void>;
@@ -86,6 +122,15 @@ export interface HostActivities {
   deleteSnapshot(input: StepInput & { generation: number }): Promise<void>;
   /** After a resume is committed: forget the roll-back point of the disk and the memory it came from. */
   forgetPausedState(input: StepInput & { generation: number }): Promise<void>;
+
+  /** What is there of a sandbox of which nobody can say what became of it. Changes nothing. */
+  inspectSandbox(input: StepInput & { generation: number }): Promise<Inspection>;
+  /**
+   * Before a recovery boots the sandbox from its disk: ends what is left of its VM and says what of the disk counts,
+   * `keep` everything that was written, `rollback` what was there before an unfinished resume. Not an undo, unlike killVm
+   * and detachDisk: the same operation attaches the disk and starts a VM afterwards, which those would refuse.
+   */
+  clearVm(input: StepInput & { disk: 'keep' | 'rollback' }): Promise<void>;
 
   /** The last step of destroy: everything the sandbox still has on this host. */
   deleteFiles(input: StepInput): Promise<void>;

@@ -1,6 +1,8 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { DomainError } from '../../workflows/contract/errors.js';
 import type { HostActivities } from './contract.js';
-import type { HostPorts } from './ports.js';
+import { withMemory } from './memory-lost.js';
+import type { GuestConfig, HostPorts } from './ports.js';
 import type { StepRunner } from './step-runner.js';
 
 type GuestSteps = Pick<HostActivities, 'initGuest' | 'quiesceGuest' | 'unquiesceGuest' | 'runSetupCommand'>;
@@ -11,6 +13,9 @@ const MAX_SETUP_OUTPUT_BYTES = 64 * 1024;
 /** Enough of the console to show a kernel panic's last words. */
 const CONSOLE_TAIL_BYTES = 512;
 
+/** Between two questions to a control plane that is away. */
+const ASK_AGAIN_MS = 500;
+
 export function guestSteps(runner: StepRunner): GuestSteps {
   const { ports, connections } = runner;
   return {
@@ -20,7 +25,7 @@ export function guestSteps(runner: StepRunner): GuestSteps {
       work: async ({ sandboxId }, signal) => {
         const address = await addressOf(ports, sandboxId);
         const [config] = await Promise.all([
-          ports.controlPlane.guestConfig(sandboxId, signal),
+          guestConfig(runner, sandboxId, signal),
           waitReady(runner, sandboxId, address, signal),
         ]);
         await ports.guest.init(address, sandboxId, config, signal);
@@ -31,33 +36,36 @@ export function guestSteps(runner: StepRunner): GuestSteps {
     quiesceGuest: runner.step({
       name: 'quiesceGuest',
       lane: 'all',
-      work: async ({ sandboxId }, signal) => {
-        const address = await addressOf(ports, sandboxId);
-        // First the connections: what they still do in the guest would undo the quiescing.
-        await connections.hold(sandboxId, signal);
-        await ports.guest.quiesce(address, signal);
-      },
+      work: ({ sandboxId }, signal) =>
+        withMemory(ports, sandboxId, async () => {
+          const address = await addressOf(ports, sandboxId);
+          // First the connections: what they still do in the guest would undo the quiescing.
+          await connections.hold(sandboxId, signal);
+          await ports.guest.quiesce(address, signal);
+        }),
     }),
 
     unquiesceGuest: runner.step({
       name: 'unquiesceGuest',
       lane: 'all',
       undoes: ['quiesceGuest'],
-      work: async ({ sandboxId }, signal) => {
-        await ports.guest.unquiesce(await addressOf(ports, sandboxId), signal);
-        connections.admit(sandboxId);
-      },
+      work: ({ sandboxId }, signal) =>
+        withMemory(ports, sandboxId, async () => {
+          await ports.guest.unquiesce(await addressOf(ports, sandboxId), signal);
+          connections.admit(sandboxId);
+        }),
     }),
 
     runSetupCommand: runner.step({
       name: 'runSetupCommand',
       lane: 'all',
       discriminator: ({ index }) => String(index),
-      work: async ({ sandboxId, command }, signal) => {
-        const address = await addressOf(ports, sandboxId);
-        const { accessToken } = await ports.controlPlane.guestConfig(sandboxId, signal);
-        return ports.guest.run(address, accessToken, command, MAX_SETUP_OUTPUT_BYTES, signal);
-      },
+      work: ({ sandboxId, command }, signal) =>
+        withMemory(ports, sandboxId, async () => {
+          const address = await addressOf(ports, sandboxId);
+          const { accessToken } = await guestConfig(runner, sandboxId, signal);
+          return ports.guest.run(address, accessToken, command, MAX_SETUP_OUTPUT_BYTES, signal);
+        }),
     }),
   };
 }
@@ -70,6 +78,20 @@ async function addressOf(ports: HostPorts, sandboxId: string): Promise<string> {
     `the guest of ${sandboxId} cannot be reached: it has no network on this host`,
     { sandboxId },
   );
+}
+
+/** An API that is restarted must not end an operation, so it is waited for as long as a guest would be. */
+async function guestConfig(runner: StepRunner, sandboxId: string, signal: AbortSignal): Promise<GuestConfig> {
+  const deadline = performance.now() + runner.guestReadyMs;
+  for (;;) {
+    try {
+      return await runner.ports.controlPlane.guestConfig(sandboxId, signal);
+    } catch (err) {
+      const away = err instanceof DomainError && err.code === 'control_plane_unavailable';
+      if (!away || performance.now() > deadline) throw err;
+      await delay(ASK_AGAIN_MS, undefined, { signal });
+    }
+  }
 }
 
 /** A guest that does not answer usually said why on its console, so the failure carries its end. */

@@ -1,8 +1,10 @@
 import { buildSteps } from './build-steps.js';
+import { clearingStep } from './clearing-step.js';
 import { closingSteps } from './closing-steps.js';
 import type { HostActivities } from './contract.js';
 import { diskSteps } from './disk-steps.js';
 import { guestSteps } from './guest-steps.js';
+import { inspectionStep } from './inspection-step.js';
 import { networkSteps } from './network-steps.js';
 import type { HostPorts } from './ports.js';
 import { snapshotSteps } from './snapshot-steps.js';
@@ -20,5 +22,7 @@ export function createHostActivities(ports: HostPorts, options?: HostStepOptions
     ...snapshotSteps(runner),
     ...buildSteps(runner),
     ...closingSteps(runner),
+    ...inspectionStep(runner),
+    ...clearingStep(runner),
   };
 }

@@ -147,6 +147,10 @@ export interface SnapshotStore {
   /** The memory file of a complete snapshot; rejects with `snapshot_corrupt` when manifest and file disagree, `not_found` when absent. */
   memoryFile(id: string, generation: number): Promise<string>;
   delete(id: string, generation: number): Promise<void>;
+  /** Generations that are complete, by their manifests; their bytes are not read. */
+  generations(id: string): Promise<number[]>;
+  /** What a save that never ended has left. To be called while no step of the sandbox runs: a repeated one begins anew. */
+  deleteUnfinished(id: string): Promise<void>;
   /** All generations and temporary directories of a sandbox. */
   deleteAll(id: string): Promise<void>;
   list(): Promise<string[]>;
@@ -171,6 +175,10 @@ export interface BuildStore {
   memoryFile(buildId: string): Promise<string>;
   delete(buildId: string): Promise<void>;
   list(): Promise<string[]>;
+  /** Builds that were begun and not published. A published one is a template and stays, whatever became of its build. */
+  unfinished(): Promise<string[]>;
+  /** What a build that was not published left; never a published one. */
+  deleteUnfinished(buildId: string): Promise<void>;
 }
 
 /** Root filesystems that this host can boot without any build. */
@@ -179,14 +187,29 @@ export interface ImageCatalogue {
   rootfs(image: string): Promise<DiskBase>;
 }
 
+/**
+ * Whose it is. `live`: a sandbox or build of this host that has not ended. `ended`: it has, or it lives on another host;
+ * what is left of it here is nobody's. `unknown`: the control plane never knew it, as after its database was restored from
+ * an older backup; nothing is to be concluded from that.
+ */
+export type Verdict = 'live' | 'ended' | 'unknown';
+
 /** The control plane, as the host asks it: what must not travel through Temporal. */
 export interface ControlPlane {
+  /** What it says about whatever this host found of these ids. */
+  verdicts(ids: readonly string[], signal?: AbortSignal): Promise<ReadonlyMap<string, Verdict>>;
   /** Token, environment and user of a sandbox or build that lives on this host. */
   guestConfig(sandboxId: string, signal?: AbortSignal): Promise<GuestConfig>;
 }
 
 /** The write-ahead record of steps, by (sandbox, epoch, step). On stable storage before a step acts. */
 export interface Journal {
+  /** Newest epoch that was recorded of a sandbox; undefined when there is none. */
+  epochOf(sandboxId: string): number | undefined;
+  /** Sandboxes and builds that it knows, long ended ones included. */
+  ids(): string[];
+  /** Whether this host made it under its present id. What else is here is another one's, such as its own former id's. */
+  isOwn(sandboxId: string): boolean;
   /**
    * Records that the step begins. Returns the recorded result when the same step of the
    * same epoch was done before; rejects with `stale_operation` when a higher epoch was

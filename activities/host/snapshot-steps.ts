@@ -1,5 +1,6 @@
 import { DomainError } from '../../workflows/contract/errors.js';
 import type { HostActivities } from './contract.js';
+import { explained } from './memory-lost.js';
 import type { HostPorts } from './ports.js';
 import type { StepRunner } from './step-runner.js';
 
@@ -14,11 +15,13 @@ export function snapshotSteps(runner: StepRunner): SnapshotSteps {
       discriminator: ({ generation }) => String(generation),
       work: async ({ sandboxId, generation }, signal) => {
         try {
-          const info = await ports.snapshots.save(
-            sandboxId,
-            generation,
-            (file) => freezeAndSave(ports, sandboxId, file, signal),
-            signal,
+          const info = await explained(ports, sandboxId, () =>
+            ports.snapshots.save(
+              sandboxId,
+              generation,
+              (file) => freezeAndSave(ports, sandboxId, file, signal),
+              signal,
+            ),
           );
           await refuseOutdated(ports, sandboxId, generation);
           return info;

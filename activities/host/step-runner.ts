@@ -1,20 +1,11 @@
-import { Context } from '@temporalio/activity';
+import { type ActivityOptions, type StepLog, asActivity } from './as-activity.js';
 import type { HostActivities, StepInput } from './contract.js';
 import { type GuestConnections, noConnections } from './guest-connections.js';
 import type { HostPorts } from './ports.js';
 import { type Lane, StepGate } from './step-gate.js';
 
-/** Half of the shortest heartbeat timeout in use would do; this leaves room for a busy machine. */
-const HEARTBEAT_MS = 2_000;
-
 /** How long a guest may take to its first answer, a cold boot under software emulation included. */
 const GUEST_READY_MS = 120_000;
-
-/** The part of a structured logger that steps use. */
-export interface StepLog {
-  info(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-}
 
 export interface HostStepOptions {
   /** The data plane's connections into guests. */
@@ -33,6 +24,8 @@ export interface StepOf<I extends StepInput, O> {
   discriminator?: (input: I) => string;
   /** Activity names that this one undoes: refused in this epoch from now on. */
   undoes?: readonly (keyof HostActivities)[];
+  /** It tells how things stand now: it fences like any other step, but a repeated one looks again. */
+  looksAnew?: boolean;
   work(input: I, signal: AbortSignal): Promise<O>;
 }
 
@@ -44,7 +37,7 @@ export class StepRunner {
   readonly connections: GuestConnections;
   readonly guestReadyMs: number;
   readonly log: StepLog;
-  readonly #heartbeatMs: number;
+  readonly #activity: ActivityOptions;
 
   constructor(
     readonly ports: HostPorts,
@@ -54,7 +47,7 @@ export class StepRunner {
     this.connections = options.connections ?? noConnections;
     this.guestReadyMs = options.guestReadyMs ?? GUEST_READY_MS;
     this.log = options.log ?? { info: () => {}, warn: () => {} };
-    this.#heartbeatMs = options.heartbeatMs ?? HEARTBEAT_MS;
+    this.#activity = { log: this.log, heartbeatMs: options.heartbeatMs };
   }
 
   /**
@@ -69,13 +62,13 @@ export class StepRunner {
       const discriminator = definition.discriminator?.(input);
       const key = { sandboxId, epoch, opId, step: discriminator === undefined ? name : `${name}:${discriminator}` };
       const startedAt = performance.now();
-      return this.#asActivity(async (signal) => {
+      return asActivity(this.#activity, async (signal) => {
         const result = await this.gate.pass({ sandboxId, epoch, step: name, lane, undoes }, signal, async (both) => {
           const begun = await this.ports.journal.begin(key);
           if (begun.done) return begun.result as O;
           const made = await definition.work(input, both);
           // A step that was told to stop and finished all the same is done: its work is there.
-          await this.ports.journal.done(key, made ?? null, input.last === true);
+          if (!definition.looksAnew) await this.ports.journal.done(key, made ?? null, input.last === true);
           return made;
         });
         if (input.last) this.gate.forget(sandboxId);
@@ -86,32 +79,5 @@ export class StepRunner {
         return result;
       });
     };
-  }
-
-  async #asActivity<T>(work: (signal: AbortSignal | undefined) => Promise<T>): Promise<T> {
-    const context = currentActivity();
-    if (!context) return work(undefined);
-    const beat = setInterval(() => context.heartbeat(), this.#heartbeatMs);
-    context.heartbeat();
-    try {
-      return await work(context.cancellationSignal);
-    } catch (err) {
-      // Drivers end with an abort error of their own; Temporal knows a cancellation by its own error only.
-      const { aborted, reason } = context.cancellationSignal;
-      if (!aborted) throw err;
-      if (err !== reason) this.log.warn({ err, activity: context.info.activityType }, 'step ended on cancellation');
-      throw reason;
-    } finally {
-      clearInterval(beat);
-    }
-  }
-}
-
-/** Undefined when a step is called directly, as benches and tests do. */
-function currentActivity(): Context | undefined {
-  try {
-    return Context.current();
-  } catch {
-    return undefined;
   }
 }

@@ -1,5 +1,6 @@
 import { DomainError } from '../../workflows/contract/errors.js';
 import type { HostActivities, VmBoot, VmStarted } from './contract.js';
+import { withMemory } from './memory-lost.js';
 import type { HostPorts, VmSpec } from './ports.js';
 import type { StepRunner } from './step-runner.js';
 
@@ -46,7 +47,7 @@ export function vmSteps(runner: StepRunner): VmSteps {
       name: 'unfreezeVm',
       lane: 'all',
       undoes: ['snapshotVm'],
-      work: ({ sandboxId }, signal) => ports.hypervisor.unfreeze(sandboxId, signal),
+      work: ({ sandboxId }, signal) => withMemory(ports, sandboxId, () => ports.hypervisor.unfreeze(sandboxId, signal)),
     }),
   };
 }

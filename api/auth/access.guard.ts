@@ -5,7 +5,7 @@ import { DomainError } from '../../workflows/contract/errors.js';
 import { CONFIG, type Config } from '../config.js';
 import { HostRepository } from '../host/host.repository.js';
 import { ACCESS_POLICY, type AccessPolicy, type AuthenticatedRequest } from './access.js';
-import { ApiKeyRepository } from './api-key.repository.js';
+import { ApiKeyRepository, type KeyHolder } from './api-key.repository.js';
 import { sameSecret } from './tokens.js';
 
 const API_KEY = /^tpr_[0-9a-f]{40}$/;
@@ -28,7 +28,10 @@ export class AccessGuard implements CanActivate {
       case 'public':
         return true;
       case 'team':
-        request.caller = await this.team(request);
+        request.caller = await this.caller(request);
+        return true;
+      case 'operator':
+        request.caller = await this.operator(request);
         return true;
       case 'host':
         request.callingHost = await this.host(request);
@@ -41,13 +44,22 @@ export class AccessGuard implements CanActivate {
     }
   }
 
-  private async team({ headers }: FastifyRequest): Promise<{ teamId: string }> {
+  private async operator(request: FastifyRequest): Promise<KeyHolder> {
+    const caller = await this.caller(request);
+    if (caller.operator) return caller;
+    throw new DomainError(
+      'forbidden',
+      'this is for those who operate the platform, and the API key is not one of theirs',
+    );
+  }
+
+  private async caller({ headers }: FastifyRequest): Promise<KeyHolder> {
     const bearer = /^Bearer (.+)$/i.exec(headers.authorization ?? '')?.[1];
     const key = header(headers['x-api-key']) ?? bearer;
     if (key === undefined) throw new DomainError('unauthorized', 'the header X-API-Key is missing');
-    const teamId = API_KEY.test(key) ? await this.keys.teamOf(key) : null;
-    if (teamId === null) throw new DomainError('unauthorized', 'the API key is not valid: it is unknown or revoked');
-    return { teamId };
+    const holder = API_KEY.test(key) ? await this.keys.holderOf(key) : null;
+    if (holder === null) throw new DomainError('unauthorized', 'the API key is not valid: it is unknown or revoked');
+    return holder;
   }
 
   private async host({ headers }: FastifyRequest): Promise<{ hostId: string }> {

@@ -7,11 +7,12 @@ import type { FastifyRequest } from 'fastify';
  * refused by the guard and fails a test.
  *
  * - `team`: a team's API key; the handler sees that team's resources only
+ * - `operator`: the same, of somebody who operates the platform
  * - `host`: a registered host's own token
  * - `registration`: the token with which new hosts register
  * - `public`: anybody
  */
-export type AccessPolicy = 'team' | 'host' | 'registration' | 'public';
+export type AccessPolicy = 'team' | 'operator' | 'host' | 'registration' | 'public';
 
 export const ACCESS_POLICY = 'torpor:access';
 
@@ -21,6 +22,12 @@ export const SECURITY_SCHEMES = {
     in: 'header',
     name: 'X-API-Key',
     description: "A team's API key; also accepted as `Authorization: Bearer`.",
+  },
+  operator: {
+    type: 'apiKey',
+    in: 'header',
+    name: 'X-API-Key',
+    description: 'An API key of somebody who operates the platform, like the first one that `torpor up` makes.',
   },
   host: {
     type: 'apiKey',

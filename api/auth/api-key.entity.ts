@@ -24,6 +24,10 @@ export class ApiKeyEntity {
   @Column('text')
   hash!: string;
 
+  /** May also call what operates the platform. */
+  @Column('boolean', { default: false })
+  operator!: boolean;
+
   @Column('text', { nullable: true })
   @ForeignKey(() => UserEntity, { name: 'api_keys_created_by_fkey', onDelete: 'SET NULL' })
   createdBy!: string | null;

@@ -10,7 +10,11 @@ import type {
   TemplateRecord,
 } from '../../activities/control/ports.js';
 import type { TemplateBuildInput } from '../../workflows/contract/operations.js';
+import type { HostLease } from '../../activities/control/survey-ports.js';
+import type { SandboxState } from '../../workflows/contract/states.js';
 import { onlineHostLoads } from '../host/host-load.query.js';
+import { HostEntity } from '../host/host.entity.js';
+import { hostLease } from './survey.queries.js';
 import { OperationRequestEntity } from '../operation/operation-request.entity.js';
 import { OperationEntity } from '../operation/operation.entity.js';
 import { SandboxSecretEntity } from '../sandbox/sandbox-secret.entity.js';
@@ -55,6 +59,10 @@ export class TypeOrmControlTransaction implements ControlTransaction {
     return this.manager.findOneBy(OperationEntity, { sandboxId, state: 'running' });
   }
 
+  findNewestOperation(sandboxId: string): Promise<OperationRecord | null> {
+    return this.manager.findOne(OperationEntity, { where: { sandboxId }, order: { epoch: 'DESC' } });
+  }
+
   async insertOperation(operation: OperationRecord): Promise<void> {
     const request = await this.manager.findOneBy(OperationRequestEntity, { opId: operation.id });
     await this.manager.insert(OperationEntity, { ...operation, retryOf: request?.retryOf ?? null });
@@ -74,6 +82,33 @@ export class TypeOrmControlTransaction implements ControlTransaction {
       'INSERT INTO sandbox_events (sandbox_id, team_id, type, operation_id, data) VALUES ($1, $2, $3, $4, $5)',
       [sandboxId, teamId, type, operationId, JSON.stringify(data)],
     );
+  }
+
+  async lockHost(id: string): Promise<HostLease | null> {
+    // Not for its key: operations of its sandboxes refer to it and must not wait, nor be waited for in a circle.
+    const [row] = await this.manager.query<unknown[]>('SELECT id FROM hosts WHERE id = $1 FOR NO KEY UPDATE', [id]);
+    return row === undefined ? null : hostLease(this.manager, id);
+  }
+
+  async setLostAt(id: string, lostAt: Date | null): Promise<void> {
+    await this.manager.update(HostEntity, { id }, { lostAt });
+  }
+
+  async markMissing(
+    { id, silentSince }: { id: string; silentSince: Date },
+    from: readonly SandboxState[],
+  ): Promise<number> {
+    const missing = await this.manager.query<unknown[]>(
+      `WITH lost AS (SELECT id, team_id, state FROM sandboxes WHERE host_id = $1 AND state = ANY($2) FOR UPDATE),
+       moved AS (UPDATE sandboxes s SET state = 'missing', version = version + 1, updated_at = now()
+         FROM lost WHERE s.id = lost.id RETURNING s.id, s.team_id, lost.state AS was)
+       INSERT INTO sandbox_events (sandbox_id, team_id, type, data)
+         SELECT id, team_id, 'host.lost',
+           jsonb_build_object('host_id', $1::text, 'silent_since', $3::text, 'was', was) FROM moved
+       RETURNING id`,
+      [id, from, silentSince.toISOString()],
+    );
+    return missing.length;
   }
 
   async findTemplate(id: string): Promise<TemplateRecord | null> {
@@ -138,7 +173,9 @@ const SANDBOX_COLUMNS = [
   'egress',
   'cold',
   'metadata',
+  'onMemoryLoss',
   'generation',
+  'memoryLost',
   'failure',
   'startedAt',
   'pausedAt',

@@ -1,8 +1,11 @@
 import type { DataSourceOptions } from 'typeorm';
 import { ApiKeyEntity } from '../auth/api-key.entity.js';
+import { ControlPlaneEntity } from '../host/control-plane.entity.js';
+import { HostOrphanEntity } from '../host/host-orphan.entity.js';
 import { HostEntity } from '../host/host.entity.js';
 import { OperationRequestEntity } from '../operation/operation-request.entity.js';
 import { OperationEntity } from '../operation/operation.entity.js';
+import { ReconcileLogEntity } from '../ops/reconcile-log.entity.js';
 import { SandboxEventEntity } from '../sandbox/sandbox-event.entity.js';
 import { SandboxSecretEntity } from '../sandbox/sandbox-secret.entity.js';
 import { SandboxEntity } from '../sandbox/sandbox.entity.js';
@@ -20,6 +23,8 @@ const ENTITIES = [
   TeamMemberEntity,
   ApiKeyEntity,
   HostEntity,
+  HostOrphanEntity,
+  ControlPlaneEntity,
   TemplateEntity,
   TemplateBuildEntity,
   BuildLogEntity,
@@ -28,6 +33,7 @@ const ENTITIES = [
   OperationEntity,
   OperationRequestEntity,
   SandboxEventEntity,
+  ReconcileLogEntity,
 ];
 
 export function dataSourceOptions(url: string, applicationName: string): DataSourceOptions {

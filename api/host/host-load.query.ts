@@ -1,9 +1,7 @@
 import type { EntityManager } from 'typeorm';
 import type { HostLoad } from '../../activities/control/ports.js';
 import type { SandboxState } from '../../workflows/contract/states.js';
-
-/** Hosts tell that they live every 10 s; after three missed they get nothing new. */
-export const HOST_ONLINE_SECONDS = 30;
+import { LEASE_HELD } from './host-lease.query.js';
 
 /** States in which a sandbox has a VM, or may have one. Paused ones hold no memory; failed ones were taken down. */
 const RESERVING_STATES = [
@@ -54,11 +52,8 @@ interface OnlineHost {
 }
 
 export async function onlineHostLoads(manager: EntityManager): Promise<HostLoad[]> {
-  // The database's clock wrote the heartbeats and judges them: the processes' clocks may differ.
   const hosts = await manager.query<OnlineHost[]>(
-    `SELECT id, name, vcpus, memory_mb, hypervisor, hypervisor_version, cpu, images FROM hosts
-     WHERE heartbeat_at > now() - make_interval(secs => $1)`,
-    [HOST_ONLINE_SECONDS],
+    `SELECT id, name, vcpus, memory_mb, hypervisor, hypervisor_version, cpu, images FROM hosts WHERE ${LEASE_HELD}`,
   );
   const reservations = await hostReservations(manager);
   return hosts.map((host) => ({

@@ -4,7 +4,16 @@ import { Access, CurrentHost, type CallingHost } from '../auth/access.js';
 import { PageQuery } from '../http/page.dto.js';
 import type { Page } from '../http/paging.js';
 import { Returns, ReturnsPage } from '../http/returns.decorator.js';
-import { GuestConfigDto, HeartbeatDto, HostDto, HostInfoDto, HostSandboxesDto, RegisteredHostDto } from './host.dto.js';
+import {
+  GuestConfigDto,
+  HeartbeatDto,
+  HostDto,
+  HostInfoDto,
+  HostSandboxesDto,
+  RegisteredHostDto,
+  VerdictsDto,
+  VerdictsQueryDto,
+} from './host.dto.js';
 import { HostService } from './host.service.js';
 
 @ApiTags('hosts')
@@ -42,6 +51,14 @@ export class HostController {
   @Returns(HostSandboxesDto)
   hosted(@CurrentHost() host: CallingHost): Promise<HostSandboxesDto> {
     return this.hosts.hosted(host.hostId);
+  }
+
+  /** Whose the things are that the calling host has. */
+  @Post('self/verdicts')
+  @Access('host')
+  @Returns(VerdictsDto)
+  verdicts(@CurrentHost() host: CallingHost, @Body() body: VerdictsQueryDto): Promise<VerdictsDto> {
+    return this.hosts.verdicts(host.hostId, body.ids);
   }
 
   /** What the guest of one of the calling host's sandboxes or builds is told. */

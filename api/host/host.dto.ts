@@ -15,7 +15,6 @@ import {
 } from 'class-validator';
 import type { SandboxState } from '../../workflows/contract/states.js';
 import type { HostReservation } from './host-load.query.js';
-import { HOST_ONLINE_SECONDS } from './host-load.query.js';
 import type { HostEntity } from './host.entity.js';
 
 const MAX_NUMBER = 2 ** 31 - 1;
@@ -145,6 +144,26 @@ export class GuestConfigDto {
   user!: string;
 }
 
+export class VerdictsQueryDto {
+  /** Of sandboxes or builds that the host has something of. */
+  @IsArray()
+  @ArrayMaxSize(1000)
+  @IsString({ each: true })
+  @MaxLength(256, { each: true })
+  ids!: string[];
+}
+
+export class VerdictsDto {
+  /** Sandboxes and running builds of this host. */
+  live!: string[];
+
+  /** They have ended or live elsewhere: what is left of them on this host is nobody's. */
+  ended!: string[];
+
+  /** Never known here: nothing is to be concluded from that. */
+  unknown!: string[];
+}
+
 export class HostReservedDto {
   vcpus!: number;
   memory_mb!: number;
@@ -155,7 +174,7 @@ export class HostDto {
   id!: string;
   name!: string;
 
-  /** `offline`: no heartbeat for 30 seconds; it gets nothing new. */
+  /** `offline`: no heartbeat for 20 seconds; it gets nothing new. */
   status!: 'online' | 'offline';
 
   arch!: string;
@@ -175,15 +194,18 @@ export class HostDto {
   drivers!: Record<string, string>;
 
   heartbeat_at!: string;
+
+  /** Since when its sandboxes are `missing`, until it is back and they have been compared. */
+  lost_at!: string | null;
+
   registered_at!: string;
 }
 
-export function toHostDto(host: HostEntity, reserved: HostReservation | undefined, now: Date): HostDto {
-  const silentMs = now.getTime() - host.heartbeatAt.getTime();
+export function toHostDto(host: HostEntity, reserved: HostReservation | undefined, online: boolean): HostDto {
   return {
     id: host.id,
     name: host.name,
-    status: silentMs < HOST_ONLINE_SECONDS * 1000 ? 'online' : 'offline',
+    status: online ? 'online' : 'offline',
     arch: host.arch,
     version: host.version,
     vcpus: host.vcpus,
@@ -199,6 +221,7 @@ export function toHostDto(host: HostEntity, reserved: HostReservation | undefine
     cpu: host.cpu,
     drivers: host.drivers,
     heartbeat_at: host.heartbeatAt.toISOString(),
+    lost_at: host.lostAt?.toISOString() ?? null,
     registered_at: host.registeredAt.toISOString(),
   };
 }

@@ -60,4 +60,8 @@ export class HostEntity {
 
   @Column({ type: 'timestamptz', precision: 3, default: () => 'now()' })
   heartbeatAt!: Date;
+
+  /** Since when its sandboxes are `missing`; null while it is heard, and once it has been compared after its return. */
+  @Column({ type: 'timestamptz', precision: 3, nullable: true })
+  lostAt!: Date | null;
 }

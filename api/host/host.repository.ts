@@ -1,12 +1,15 @@
 import { Injectable } from '@nestjs/common';
 import { DataSource } from 'typeorm';
+import type { Verdict } from '../../activities/control/survey-ports.js';
 import type { SandboxState } from '../../workflows/contract/states.js';
 import { hashToken } from '../auth/tokens.js';
 import type { Position } from '../http/paging.js';
-import { HOST_ONLINE_SECONDS, hostReservations, type HostReservation } from './host-load.query.js';
+import { LEASE_HELD } from './host-lease.query.js';
+import { verdictsFor } from './verdict.query.js';
+import { hostReservations, type HostReservation } from './host-load.query.js';
 import { HostEntity } from './host.entity.js';
 
-export type HostInfo = Omit<HostEntity, 'id' | 'tokenHash' | 'registeredAt' | 'heartbeatAt'>;
+export type HostInfo = Omit<HostEntity, 'id' | 'tokenHash' | 'registeredAt' | 'heartbeatAt' | 'lostAt'>;
 
 export interface HostedSandbox {
   id: string;
@@ -56,10 +59,22 @@ export class HostRepository {
   async countOnline(): Promise<{ online: number; known: number }> {
     const [row] = await this.dataSource.query<{ online: number; known: number }[]>(
       `SELECT count(*)::int AS known,
-         (count(*) FILTER (WHERE heartbeat_at > now() - make_interval(secs => $1)))::int AS online FROM hosts`,
-      [HOST_ONLINE_SECONDS],
+         (count(*) FILTER (WHERE ${LEASE_HELD}))::int AS online FROM hosts`,
     );
     return row ?? { online: 0, known: 0 };
+  }
+
+  /** Those of these hosts whose lease is held. */
+  async onlineOf(ids: readonly string[]): Promise<Set<string>> {
+    const rows = await this.dataSource.query<{ id: string }[]>(
+      `SELECT id FROM hosts WHERE id = ANY($1) AND ${LEASE_HELD}`,
+      [ids],
+    );
+    return new Set(rows.map(({ id }) => id));
+  }
+
+  verdicts(hostId: string, ids: readonly string[]): Promise<Map<string, Verdict>> {
+    return verdictsFor(this.dataSource.manager, hostId, ids);
   }
 
   /** Everything that the host may have something of: sandboxes that are not stopped, builds that run. */

@@ -24,12 +24,20 @@ export function decodePosition(cursor: string): Position {
   } catch {
     // Told below: whatever is wrong with it, it is not one of ours.
   }
-  throw new DomainError(
+  throw wrongCursor(cursor);
+}
+
+/** Where a page ended, in the order of rows that are numbered. */
+export function rowCursor(cursor: string): string {
+  if (/^\d{1,18}$/.test(cursor)) return cursor;
+  throw wrongCursor(cursor);
+}
+
+function wrongCursor(cursor: string): DomainError {
+  return new DomainError(
     'invalid_request',
     `cursor must be the next_cursor of a page before, not ${JSON.stringify(cursor)}`,
-    {
-      fields: ['cursor'],
-    },
+    { fields: ['cursor'] },
   );
 }
 

@@ -7,7 +7,7 @@ import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { pino } from 'pino';
 import { CONTROLLERS, HTTP_POLICIES, SERVICES } from '../api.module.js';
 import { ACCESS_POLICY, type AccessPolicy } from '../auth/access.js';
-import { ApiKeyRepository } from '../auth/api-key.repository.js';
+import { ApiKeyRepository, type KeyHolder } from '../auth/api-key.repository.js';
 import { CONFIG } from '../config.js';
 import { HostRepository } from '../host/host.repository.js';
 import { DomainError } from '../../workflows/contract/errors.js';
@@ -15,6 +15,11 @@ import { configureHttp, createAdapter } from './http-server.js';
 import { Reply } from './reply.js';
 
 const KEY = `tpr_${'0'.repeat(40)}`;
+const OPERATOR_KEY = `tpr_${'1'.repeat(40)}`;
+const HOLDERS: Record<string, KeyHolder> = {
+  [KEY]: { teamId: 'team', operator: false },
+  [OPERATOR_KEY]: { teamId: 'platform', operator: true },
+};
 const HOST_TOKEN = 'tph_known';
 const REGISTRATION = 'registration-token-1';
 
@@ -69,7 +74,7 @@ const FAKE = new Proxy(
   providers: [
     ...SERVICES.map((provide) => ({ provide, useValue: FAKE })),
     { provide: CONFIG, useValue: { registrationToken: REGISTRATION } },
-    { provide: ApiKeyRepository, useValue: { teamOf: async (key: string) => (key === KEY ? 'team' : null) } },
+    { provide: ApiKeyRepository, useValue: { holderOf: async (key: string) => HOLDERS[key] ?? null } },
     {
       provide: HostRepository,
       useValue: { idOfToken: async (token: string) => (token === HOST_TOKEN ? 'host' : null) },
@@ -81,10 +86,16 @@ class RoutesModule {}
 
 const HEADERS: Record<AccessPolicy, Record<string, string>> = {
   team: { 'x-api-key': KEY },
+  operator: { 'x-api-key': OPERATOR_KEY },
   host: { 'x-host-token': HOST_TOKEN },
   registration: { 'x-registration-token': REGISTRATION },
   public: {},
 };
+
+/** Operators have a key of a team, too. */
+function suffices(policy: AccessPolicy, needed: AccessPolicy | undefined): boolean {
+  return policy === needed || (policy === 'operator' && needed === 'team');
+}
 
 const HOST_INFO = {
   name: 'host-1',
@@ -115,6 +126,7 @@ const BODIES: Record<string, { valid: object; wrong: [body: unknown, field: stri
       [{ memory_mb: 1 }, 'memory_mb'],
       [{ timeout_seconds: -1 }, 'timeout_seconds'],
       [{ on_timeout: 'explode' }, 'on_timeout'],
+      [{ on_memory_loss: 'weep' }, 'on_memory_loss'],
       [{ metadata: { a: 1 } }, 'metadata'],
       [{ metadata: ['a'] }, 'metadata'],
       [{ metadata: Object.fromEntries(Array.from({ length: 51 }, (_, i) => [`k${i}`, ''])) }, 'metadata'],
@@ -133,6 +145,13 @@ const BODIES: Record<string, { valid: object; wrong: [body: unknown, field: stri
     wrong: [
       [{ timeout_seconds: 'x' }, 'timeout_seconds'],
       [{ x: 1 }, 'x'],
+    ],
+  },
+  'POST /v1/sandboxes/:id/recover': {
+    valid: { discard_memory: true },
+    wrong: [
+      [{ discard_memory: 'yes' }, 'discard_memory'],
+      [{ boot: true }, 'boot'],
     ],
   },
   'POST /v1/sandboxes/:id/timeout': {
@@ -155,6 +174,22 @@ const BODIES: Record<string, { valid: object; wrong: [body: unknown, field: stri
       [{ command: 'x', stdin_base64: '***' }, 'stdin_base64'],
       [{ command: 'x', timeout_seconds: 3601 }, 'timeout_seconds'],
       [{ command: 'x', max_output_bytes: 17 * 1024 * 1024 }, 'max_output_bytes'],
+    ],
+  },
+  'POST /v1/ops/reconcile': {
+    valid: { dry_run: true, remove_unknown: false },
+    wrong: [
+      [{ dry_run: 1 }, 'dry_run'],
+      [{ remove_unknown: 'all' }, 'remove_unknown'],
+    ],
+  },
+  'POST /v1/hosts/self/verdicts': {
+    valid: { ids: ['a', 'b'] },
+    wrong: [
+      [{}, 'ids'],
+      [{ ids: 'a' }, 'ids'],
+      [{ ids: [1] }, 'ids'],
+      [{ ids: Array(1001).fill('a') }, 'ids'],
     ],
   },
   'POST /v1/templates/builds': {
@@ -182,6 +217,7 @@ const BODIES: Record<string, { valid: object; wrong: [body: unknown, field: stri
 };
 
 const WRONG_QUERIES: [path: string, field: string][] = [
+  ['/v1/ops/findings?limit=0', 'limit'],
   ['/v1/sandboxes?limit=0', 'limit'],
   ['/v1/sandboxes?limit=201', 'limit'],
   ['/v1/sandboxes?limit=x', 'limit'],
@@ -237,22 +273,24 @@ describe('routes', () => {
   const body = (route: Route) => BODIES[`${route.method} ${route.path}`]?.valid;
 
   it('are all here', () => {
-    expect(routes().length).toBeGreaterThanOrEqual(28);
+    expect(routes().length).toBeGreaterThanOrEqual(32);
   });
 
   it.each(routes())('$method $path declares who may call it', ({ policy }) => {
-    expect(['team', 'host', 'registration', 'public']).toContain(policy);
+    expect(['team', 'operator', 'host', 'registration', 'public']).toContain(policy);
   });
 
   it.each(routes().filter(({ policy }) => policy !== 'public'))(
     '$method $path refuses callers without its credential',
     async (route) => {
-      const others = (Object.keys(HEADERS) as AccessPolicy[]).filter((policy) => policy !== route.policy);
+      const others = (Object.keys(HEADERS) as AccessPolicy[]).filter((policy) => !suffices(policy, route.policy));
       for (const policy of others) {
         const { status, json } = await send(route.method, route.path, HEADERS[policy], body(route));
+        // A key that is known and not an operator's is another answer than no key.
+        const known = policy === 'team' && route.policy === 'operator';
         expect({ status, code: (json['error'] as { code: string }).code, reached }).toEqual({
-          status: 401,
-          code: 'unauthorized',
+          status: known ? 403 : 401,
+          code: known ? 'forbidden' : 'unauthorized',
           reached: [],
         });
       }
@@ -281,7 +319,7 @@ describe('routes', () => {
   });
 
   it.each(WRONG_QUERIES)('%s is refused and names %s', async (url, field) => {
-    const { status, json } = await send('GET', url, HEADERS.team);
+    const { status, json } = await send('GET', url, HEADERS.operator);
     const error = json['error'] as { code: string; message: string };
     expect({ status, code: error.code, reached }).toEqual({ status: 400, code: 'invalid_request', reached: [] });
     expect(error.message).toContain(field);

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
-import { DomainError } from '../../workflows/contract/errors.js';
-import { canMove, OPERATIONS, type OperationKind } from '../../workflows/contract/states.js';
+import { DomainError, ERRORS } from '../../workflows/contract/errors.js';
+import { canMove, OPERATIONS, type OperationKind, type SandboxState } from '../../workflows/contract/states.js';
 import type { SandboxEntity } from '../sandbox/sandbox.entity.js';
 import { OperationStarter, type OperationRequest, type StartedOperation } from './operation-starter.js';
 import { OperationRepository } from './operation.repository.js';
@@ -8,8 +8,10 @@ import { OperationRepository } from './operation.repository.js';
 export interface RunOptions {
   opId: string;
   waitMs: number;
-  /** Why a destroy is started, as the events show it. */
+  /** Why a destroy or a recovery is started, as the events show it. */
   reason: string;
+  /** A recovery may give up the saved memory of a paused sandbox. */
+  discardMemory?: boolean;
 }
 
 /**
@@ -29,30 +31,50 @@ export class OperationRunner {
     kind: Exclude<OperationKind, 'create'>,
     options: RunOptions,
   ): Promise<StartedOperation> {
-    await this.refuseEarly(sandbox, kind);
+    const { opId, waitMs, reason, discardMemory = false } = options;
+    await this.refuseEarly(sandbox, kind, discardMemory);
     const { id: sandboxId, teamId, templateId, hostId } = sandbox;
-    const input = { opId: options.opId, sandboxId, teamId };
-    const target = { templateId, hostId, waitMs: options.waitMs };
-    return kind === 'destroy'
-      ? this.start(sandbox, { ...target, kind, input: { ...input, reason: options.reason } })
-      : this.start(sandbox, { ...target, kind, input });
+    const input = { opId, sandboxId, teamId };
+    const target = { templateId, hostId, waitMs };
+    switch (kind) {
+      case 'destroy':
+        return this.start(sandbox, { ...target, kind, input: { ...input, reason } });
+      case 'recover':
+        // Whoever asks for it wants the sandbox to run, whatever its own policy is.
+        return this.start(sandbox, { ...target, kind, input: { ...input, reason, boot: true, discardMemory } });
+      case 'pause':
+      case 'resume':
+        return this.start(sandbox, { ...target, kind, input });
+    }
   }
 
   /** The start itself decides; the row is asked first because it can say more. */
-  private async refuseEarly(sandbox: SandboxEntity, kind: Exclude<OperationKind, 'create'>): Promise<void> {
+  private async refuseEarly(
+    sandbox: SandboxEntity,
+    kind: Exclude<OperationKind, 'create'>,
+    discardMemory: boolean,
+  ): Promise<void> {
     const open = (await this.operations.openOf(sandbox.teamId, [sandbox.id])).get(sandbox.id);
     if (kind === 'destroy' || (kind === 'resume' && open?.kind === 'resume')) return;
     const { state } = sandbox;
     const details = { state, ...(open ? { operation: { id: open.id, kind: open.kind } } : {}) };
-    if (open) {
+    // An operation whose run is gone is one of the things that a recovery is for: the start tells which it is.
+    if (open && kind !== 'recover') {
       throw new DomainError(
         'operation_in_progress',
         `sandbox ${sandbox.id} is ${state}: ${open.kind} ${open.id} is under way`,
         details,
       );
     }
-    if (!OPERATIONS[kind].from.includes(state) || !canMove(state, OPERATIONS[kind].during)) {
+    if (!OPERATIONS[kind].from.includes(state) || !mayBegin(state, OPERATIONS[kind].during)) {
       throw new DomainError('state_conflict', `cannot ${kind} sandbox ${sandbox.id}: it is ${state}`, details);
+    }
+    if (kind === 'recover' && state === 'paused' && !discardMemory) {
+      throw new DomainError(
+        'state_conflict',
+        `sandbox ${sandbox.id} is paused: resume it, or recover it with discard_memory to boot it from its disk`,
+        details,
+      );
     }
   }
 
@@ -66,12 +88,22 @@ export class OperationRunner {
   }
 }
 
-/** How the operation failed, told to the caller who waited for it. */
+/** A recovery of a `missing` sandbox leaves it so while it finds out. */
+function mayBegin(from: SandboxState, during: SandboxState): boolean {
+  return from === during || canMove(from, during);
+}
+
+/**
+ * How the operation failed, told to the caller who waited for it. The operation is over: whoever sends the same request
+ * again under the same Idempotency-Key is told the same, also where the code says that trying again may help.
+ */
 export function throwFailure({ opId, settled }: StartedOperation, sandboxId: string): void {
   if (!settled?.failure) return;
   const { step, code, message, needsAttention } = settled.failure;
-  throw new DomainError(code, `${settled.kind} failed at ${step}: ${message}`, {
+  const again = ERRORS[code].retryable ? '; the operation is over, a new one needs a new Idempotency-Key' : '';
+  throw new DomainError(code, `${settled.kind} failed at ${step}: ${message}${again}`, {
     operation_id: opId,
+    operation_state: 'failed',
     sandbox_id: sandboxId,
     step,
     ...(needsAttention ? { needs_attention: needsAttention } : {}),

@@ -21,6 +21,7 @@ import {
   type CreateSandboxInput,
   type DestroySandboxInput,
   type OperationInput,
+  type RecoverSandboxInput,
   type Settled,
 } from '../../workflows/contract/operations.js';
 import { HOST_ID, OP_ID, SANDBOX_ID, STAGE, TEAM_ID, TEMPLATE_ID } from '../../workflows/contract/search-attributes.js';
@@ -28,6 +29,7 @@ import { OPERATION_KINDS, type OperationKind } from '../../workflows/contract/st
 import { ControlRepository } from '../control/control.repository.js';
 import { TemporalCalls } from '../temporal/temporal-calls.js';
 import { refusalOf, settledByResult } from './run-outcome.js';
+import { SharedStart } from './shared-start.js';
 
 export type OperationRequest = {
   templateId: string;
@@ -37,6 +39,7 @@ export type OperationRequest = {
 } & (
   | { kind: 'create'; input: CreateSandboxInput }
   | { kind: 'pause' | 'resume'; input: OperationInput }
+  | { kind: 'recover'; input: RecoverSandboxInput }
   | { kind: 'destroy'; input: DestroySandboxInput }
 );
 
@@ -70,6 +73,12 @@ const START_ATTEMPTS = 3;
  */
 @Injectable()
 export class OperationStarter {
+  /**
+   * Auto-resume makes hundreds of callers resume one sandbox at once. Whoever comes second joins the run of the first, but
+   * the server locks a run for each call about it and takes ten updates at a time, so one call is made for all of them.
+   */
+  private readonly resumes = new SharedStart<StartedOperation>();
+
   constructor(
     private readonly client: Client,
     private readonly calls: TemporalCalls,
@@ -77,7 +86,10 @@ export class OperationStarter {
   ) {}
 
   async start(request: OperationRequest): Promise<StartedOperation> {
-    return request.kind === 'destroy' ? this.startDestroy(request) : this.startExclusive(request);
+    const { kind, input, waitMs } = request;
+    if (kind === 'destroy') return this.startDestroy(request);
+    if (kind !== 'resume') return this.startExclusive(request);
+    return this.resumes.join(`${input.sandboxId} ${waitMs > 0}`, () => this.startExclusive(request));
   }
 
   private async startExclusive(request: OperationRequest): Promise<StartedOperation> {

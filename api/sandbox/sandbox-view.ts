@@ -3,6 +3,7 @@ import { DomainError } from '../../workflows/contract/errors.js';
 import type { OperationEntity } from '../operation/operation.entity.js';
 import { OperationRepository } from '../operation/operation.repository.js';
 import { TemplateRepository } from '../template/template.repository.js';
+import { nextSteps } from './next-steps.js';
 import type { SandboxDto, SandboxEventDto } from './sandbox.dto.js';
 import type { SandboxEventEntity } from './sandbox-event.entity.js';
 import type { SandboxEntity } from './sandbox.entity.js';
@@ -49,6 +50,12 @@ function toSandboxDto(row: SandboxEntity, template: string, open: OperationEntit
     memory_mb: row.memoryMb,
     timeout_seconds: row.timeoutSeconds,
     on_timeout: row.onTimeout,
+    on_memory_loss: row.onMemoryLoss,
+    memory_lost: row.memoryLost && {
+      at: row.memoryLost.at,
+      reason: row.memoryLost.reason,
+      operation_id: row.memoryLost.operationId,
+    },
     expires_at: row.expiresAt?.toISOString() ?? null,
     egress: row.egress,
     metadata: row.metadata,
@@ -66,6 +73,7 @@ function toSandboxDto(row: SandboxEntity, template: string, open: OperationEntit
       suggestion: failure.suggestion,
       at: failure.at,
     },
+    next_steps: nextSteps(row, open?.kind),
     operation: open ? { id: open.id, kind: open.kind } : null,
   };
 }

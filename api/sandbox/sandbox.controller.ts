@@ -6,7 +6,7 @@ import type { Page } from '../http/paging.js';
 import type { Reply } from '../http/reply.js';
 import { Returns, ReturnsPage } from '../http/returns.decorator.js';
 import { waitMsOf, WaitQuery } from '../http/wait.dto.js';
-import { CreateSandboxDto, ResumeSandboxDto, SandboxDto, SandboxQuery } from './sandbox.dto.js';
+import { CreateSandboxDto, RecoverSandboxDto, ResumeSandboxDto, SandboxDto, SandboxQuery } from './sandbox.dto.js';
 import { SandboxService, type Asked } from './sandbox.service.js';
 
 @ApiTags('sandboxes')
@@ -80,6 +80,21 @@ export class SandboxController {
     @Body() body: ResumeSandboxDto,
   ): Promise<Reply<SandboxDto>> {
     return this.sandboxes.resume(asked(caller, key, query), id, body);
+  }
+
+  /** Finds out what became of a sandbox and puts it where it can go on: running if it lives, else booted from its disk. */
+  @Post(':id/recover')
+  @ApiIdempotent()
+  @ApiBody({ type: RecoverSandboxDto, required: false })
+  @Returns(SandboxDto, 202, 200)
+  recover(
+    @CurrentCaller() caller: Caller,
+    @IdempotencyKey() key: string | null,
+    @Query() query: WaitQuery,
+    @Param('id') id: string,
+    @Body() body: RecoverSandboxDto,
+  ): Promise<Reply<SandboxDto>> {
+    return this.sandboxes.recover(asked(caller, key, query), id, body);
   }
 }
 

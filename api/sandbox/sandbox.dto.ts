@@ -44,6 +44,10 @@ export class CreateSandboxDto {
   @IsIn(['pause', 'destroy'])
   on_timeout: 'pause' | 'destroy' = 'pause';
 
+  /** When its memory is lost with its host: boot it from its disk, or leave it in `error` until you decide. */
+  @IsIn(['reboot', 'error'])
+  on_memory_loss: 'reboot' | 'error' = 'reboot';
+
   /** Your own labels, up to 50, to find the sandbox by. */
   @IsStringMap({ maxKeys: 50, maxKeyLength: 64, maxValueLength: 512 })
   metadata: Record<string, string> = {};
@@ -68,6 +72,12 @@ export class ResumeSandboxDto {
   @Min(0)
   @Max(MAX_TIMEOUT_SECONDS)
   timeout_seconds?: number;
+}
+
+export class RecoverSandboxDto {
+  /** Give up the saved memory of a paused sandbox, and boot it from its disk. */
+  @IsBoolean()
+  discard_memory: boolean = false;
 }
 
 export class SetTimeoutDto {
@@ -113,8 +123,17 @@ export class ConsoleQuery {
   max_bytes: number = 65_536;
 }
 
-export class SandboxFailureDto {
+export class MemoryLostDto {
+  at!: string;
+  reason!: string;
+
+  /** The recovery that booted it from its disk. */
   operation_id!: string;
+}
+
+export class SandboxFailureDto {
+  /** Null when a reconciliation found it so. */
+  operation_id!: string | null;
 
   /** The step that failed, by its activity name. */
   step!: string;
@@ -141,6 +160,10 @@ export class SandboxDto {
   memory_mb!: number;
   timeout_seconds!: number;
   on_timeout!: 'pause' | 'destroy';
+  on_memory_loss!: 'reboot' | 'error';
+
+  /** The newest time that what its guest had in memory was lost and it was booted from its disk. */
+  memory_lost!: MemoryLostDto | null;
 
   /** When `on_timeout` happens unless it is used before. */
   expires_at!: string | null;
@@ -163,6 +186,9 @@ export class SandboxDto {
   /** Why it is in `error`, or what its last operation failed with. */
   failure!: SandboxFailureDto | null;
 
+  /** In `error` and `missing`: what can be done. */
+  next_steps!: string | null;
+
   /** The operation that is under way. */
   operation!: OpenOperationDto | null;
 
@@ -177,7 +203,7 @@ export class PingDto {
 export class SandboxEventDto {
   id!: string;
 
-  /** E.g. `pause.started`, `pause.failed`, `snapshot.recorded`, `timeout.changed`. */
+  /** E.g. `pause.started`, `pause.failed`, `snapshot.recorded`, `timeout.changed`, `host.lost`, `reconciled`. */
   type!: string;
 
   at!: string;

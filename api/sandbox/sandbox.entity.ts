@@ -1,5 +1,6 @@
 import { Check, Column, Entity, ForeignKey, Index, PrimaryColumn } from 'typeorm';
-import type { SandboxFailure } from '../../activities/control/ports.js';
+import type { MemoryLoss, SandboxFailure } from '../../activities/control/ports.js';
+import type { MemoryLossPolicy } from '../../workflows/contract/operations.js';
 import type { SandboxState } from '../../workflows/contract/states.js';
 import { HostEntity } from '../host/host.entity.js';
 import { TeamEntity } from '../team/team.entity.js';
@@ -15,6 +16,7 @@ import { TemplateEntity } from '../template/template.entity.js';
   `state IN ('starting', 'running', 'pausing', 'paused', 'resuming', 'missing', 'stopping', 'stopped', 'error')`,
 )
 @Check('sandboxes_on_timeout_check', `on_timeout IN ('pause', 'destroy')`)
+@Check('sandboxes_on_memory_loss_check', `on_memory_loss IN ('reboot', 'error')`)
 @Check('sandboxes_size_check', `vcpus > 0 AND memory_mb > 0 AND timeout_seconds >= 0`)
 @Check('sandboxes_counters_check', `epoch > 0 AND version > 0 AND generation >= 0`)
 export class SandboxEntity {
@@ -73,6 +75,14 @@ export class SandboxEntity {
   /** Newest memory snapshot; 0 = none yet. */
   @Column('integer', { default: 0 })
   generation!: number;
+
+  /** What happens when its memory is lost with its host. */
+  @Column('text', { default: 'reboot' })
+  onMemoryLoss!: MemoryLossPolicy;
+
+  /** The newest loss; kept until the sandbox is stopped. */
+  @Column('jsonb', { nullable: true })
+  memoryLost!: MemoryLoss | null;
 
   /** Of the last operation, when it failed. */
   @Column('jsonb', { nullable: true })

@@ -12,7 +12,7 @@ import { OperationRunner, throwFailure } from '../operation/operation-runner.js'
 import { OperationStarter, type StartedOperation } from '../operation/operation-starter.js';
 import { TemplateRepository } from '../template/template.repository.js';
 import { SandboxView } from './sandbox-view.js';
-import type { CreateSandboxDto, ResumeSandboxDto, SandboxDto, SandboxQuery } from './sandbox.dto.js';
+import type { CreateSandboxDto, RecoverSandboxDto, ResumeSandboxDto, SandboxDto, SandboxQuery } from './sandbox.dto.js';
 import type { SandboxEntity } from './sandbox.entity.js';
 import { SandboxRepository } from './sandbox.repository.js';
 
@@ -53,6 +53,7 @@ export class SandboxService {
         onTimeout: body.on_timeout,
         egress: body.egress,
         metadata: body.metadata,
+        onMemoryLoss: body.on_memory_loss,
         cold: body.cold,
       },
     };
@@ -107,6 +108,10 @@ export class SandboxService {
     });
   }
 
+  recover(asked: Asked, id: string, body: RecoverSandboxDto): Promise<Reply<SandboxDto>> {
+    return this.operate(asked, id, 'recover', body, () => Promise.resolve(), body.discard_memory);
+  }
+
   async destroy(asked: Asked, id: string): Promise<Reply<SandboxDto>> {
     const sandbox = await this.known(asked.teamId, id);
     if (sandbox.state === 'stopped') return new Reply(200, await this.view.one(asked.teamId, id));
@@ -119,12 +124,13 @@ export class SandboxService {
     kind: Exclude<OperationKind, 'create'>,
     body: object,
     prepare: (sandbox: SandboxEntity) => Promise<void> = () => Promise.resolve(),
+    discardMemory = false,
   ): Promise<Reply<SandboxDto>> {
     const sandbox = await this.known(teamId, id);
     const { opId, earlier } = await this.idempotency.begin(teamId, `${kind} ${id}`, idempotencyKey, body);
     const started = await this.once(earlier, waitMs, async () => {
       await prepare(sandbox);
-      return this.runner.run(sandbox, kind, { opId, waitMs, reason: 'requested' });
+      return this.runner.run(sandbox, kind, { opId, waitMs, reason: 'requested', discardMemory });
     });
     throwFailure(started, id);
     return new Reply(started.settled ? 200 : 202, await this.view.one(teamId, id), earlier !== null);

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { DataSource } from 'typeorm';
 import type { BuildState } from '../../workflows/contract/states.js';
 import type { Position } from '../http/paging.js';
-import { HOST_ONLINE_SECONDS } from '../host/host-load.query.js';
+import { LEASE_HELD } from '../host/host-lease.query.js';
 import { HostEntity } from '../host/host.entity.js';
 import { PLATFORM_TEAM_ID } from '../team/team.entity.js';
 import { TemplateBuildEntity } from './template-build.entity.js';
@@ -50,10 +50,10 @@ export class TemplateBuildRepository {
          WHERE template_id = $1 AND state = 'running' AND vcpus = $2 AND memory_mb = $3
        )
        SELECT id FROM same WHERE NOT EXISTS (
-         SELECT FROM hosts WHERE heartbeat_at > now() - make_interval(secs => $4) AND images ? $5
+         SELECT FROM hosts WHERE ${LEASE_HELD} AND images ? $4
            AND id NOT IN (SELECT host_id FROM same)
        ) ORDER BY started_at, id LIMIT 1`,
-      [template.id, size.vcpus, size.memory_mb, HOST_ONLINE_SECONDS, template.image],
+      [template.id, size.vcpus, size.memory_mb, template.image],
     );
     return row ? this.findAny(row.id) : null;
   }

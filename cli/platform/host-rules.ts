@@ -1,15 +1,13 @@
-import { createHash } from 'node:crypto';
-import { realpathSync } from 'node:fs';
+import { hostTable, hostTag } from '../../host-worker/host-tag.js';
 import { runCommand, tryCommand } from './command.js';
 
 /**
  * Deletes the firewall table of the host worker of a data directory that is going to be
  * deleted. A host worker leaves its table behind on purpose, because it is what keeps
- * running machines apart; its name is made from the path of the directory.
+ * running machines apart.
  */
 export async function removeHostRules(dataDirectory: string): Promise<void> {
-  const tag = createHash('sha256').update(realpathSync(dataDirectory)).digest('hex').slice(0, 8);
-  const table = ['table', 'inet', `torpor_${tag}`] as const;
+  const table = ['table', 'inet', hostTable(await hostTag(dataDirectory))] as const;
   const { exitCode } = await tryCommand(['nft', 'list', ...table]);
   if (exitCode === 0) await runCommand(['nft', 'delete', ...table]);
 }

@@ -116,7 +116,9 @@ export class ConnectionRegistry implements GuestConnections {
     this.#held.delete(sandboxId);
   }
 
-  closeAll(): void {
+  /** The end of this process: whoever is in gets this long to leave by itself and is then reset. */
+  async closeAll(graceMs: number): Promise<void> {
+    await Promise.all([...this.#doors.values()].map((door) => door.drain(graceMs)));
     for (const sandboxId of [...this.#doors.keys()]) this.#close(sandboxId);
   }
 

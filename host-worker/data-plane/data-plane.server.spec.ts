@@ -34,7 +34,7 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
-  await plane.close();
+  await plane.close(0);
   guest.closeAllConnections();
   await new Promise((resolve) => guest.close(resolve));
   expect(unexpected).toEqual([]);

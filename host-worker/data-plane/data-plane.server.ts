@@ -9,6 +9,8 @@ import { type DataPlaneRoute, parseRoute } from './guest-route.js';
 
 /** Longer than clients keep idle connections, so that it is they who close them. */
 const KEEP_ALIVE_MS = 75_000;
+/** Enough for an answer that is nearly given; a stream may go on for hours, and the next worker waits for this one. */
+const GRACE_MS = 2_000;
 
 interface DataPlaneLog {
   error(fields: object, message: string): void;
@@ -27,6 +29,7 @@ export interface DataPlaneOptions {
  */
 export class DataPlaneServer {
   readonly #server: Server;
+  #closing = false;
 
   constructor(private readonly options: DataPlaneOptions) {
     this.#server = createServer((req, res) => void this.#serve(req, res));
@@ -49,10 +52,16 @@ export class DataPlaneServer {
     return `http://${family === 'IPv6' ? `[${address}]` : address}:${bound}`;
   }
 
-  /** Resets what is carried: guests go on, and clients come again. */
-  async close(): Promise<void> {
+  /**
+   * Nothing new comes in; answers under way get the time they are given, and what goes on after it is reset: guests
+   * go on, and clients come again, to the next worker. A reset and not an end, which a stream's reader would take for all
+   * there was.
+   */
+  async close(graceMs = GRACE_MS): Promise<void> {
+    this.#closing = true;
+    // Takes no connection any more, and closes those that wait for a request.
     const closed = new Promise((resolve) => this.#server.close(resolve));
-    this.options.connections.closeAll();
+    await this.options.connections.closeAll(graceMs);
     this.#server.closeAllConnections();
     await closed;
   }
@@ -74,7 +83,7 @@ export class DataPlaneServer {
     } catch (err) {
       const { status, body } = this.#failure(err);
       if (res.headersSent || res.destroyed) res.destroy();
-      else sendJson(res, status, body, req);
+      else sendJson(res, status, body, { lastOnConnection: this.#closing || !req.complete });
     }
   }
 
@@ -97,6 +106,9 @@ export class DataPlaneServer {
   }
 
   #admit(req: IncomingMessage): Exclude<DataPlaneRoute, { kind: 'unknown' | 'internal' }> {
+    // On a connection that is still open for an answer under way.
+    if (this.#closing)
+      throw new DomainError('host_unavailable', 'the worker of this host is ending; ask again in a moment');
     const route = parseRoute(req.url ?? '');
     if (route.kind === 'health') return route;
     const given = /^Bearer (.+)$/.exec(req.headers.authorization ?? '')?.[1] ?? '';
@@ -126,8 +138,13 @@ function sameSecret(given: string, expected: string): boolean {
   return timingSafeEqual(digest(given), digest(expected));
 }
 
-function sendJson(res: ServerResponse, status: number, body: object, req?: IncomingMessage): void {
+function sendJson(
+  res: ServerResponse,
+  status: number,
+  body: object,
+  options: { lastOnConnection?: boolean } = {},
+): void {
   // What is left of a request that was refused is not read; the connection cannot be used again.
-  if (req && !req.complete) res.setHeader('connection', 'close');
+  if (options.lastOnConnection) res.setHeader('connection', 'close');
   res.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
 }

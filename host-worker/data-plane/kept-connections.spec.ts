@@ -29,7 +29,7 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
-  await plane.close();
+  await plane.close(0);
   agent.closeAllConnections();
   await new Promise((resolve) => agent.close(resolve));
 });

@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import type { ControlActivities } from '../../activities/control/contract.js';
 import { createControlActivities } from '../../activities/control/control-activities.js';
-import type { ControlTemporal } from '../../activities/control/ports.js';
 import { ControlRepository } from '../../api/control/control.repository.js';
 import { HostEntity } from '../../api/host/host.entity.js';
 import { OperationRequestEntity } from '../../api/operation/operation-request.entity.js';
@@ -9,24 +8,11 @@ import { OperationEntity } from '../../api/operation/operation.entity.js';
 import { SandboxSecretEntity } from '../../api/sandbox/sandbox-secret.entity.js';
 import { SandboxEntity } from '../../api/sandbox/sandbox.entity.js';
 import type { CreateSandboxInput, SandboxSpec } from '../../workflows/contract/operations.js';
+import { clear, FakeControlTemporal, SPEC } from './control-rig.js';
 import { startDatabase, type TestDatabase } from './database.js';
 import { insertHost } from './host-row.js';
 
-const SPEC: SandboxSpec = {
-  templateId: 'minimal',
-  vcpus: 1,
-  memoryMb: 512,
-  timeoutSeconds: 0,
-  onTimeout: 'pause',
-  egress: true,
-  metadata: { purpose: 'test' },
-  cold: false,
-};
-const TEMPORAL: ControlTemporal = {
-  armKeeper: () => Promise.reject(new Error('not used here')),
-  wakeKeeper: () => Promise.resolve(),
-  runOperation: () => Promise.reject(new Error('not used here')),
-};
+const TEMPORAL = new FakeControlTemporal();
 const SNAPSHOT = { generation: 2, memoryBytes: 1000, frozenMs: 5 };
 
 describe('lifecycle in the database', () => {
@@ -44,11 +30,7 @@ describe('lifecycle in the database', () => {
 
   beforeEach(async () => {
     now = new Date('2030-01-01T00:00:00Z');
-    await database.dataSource.query('ALTER TABLE sandbox_events DISABLE TRIGGER ALL');
-    await database.dataSource.query(
-      'DELETE FROM sandbox_events; DELETE FROM operations; DELETE FROM operation_requests; DELETE FROM sandboxes; DELETE FROM template_builds; DELETE FROM hosts',
-    );
-    await database.dataSource.query('ALTER TABLE sandbox_events ENABLE TRIGGER ALL');
+    await clear(database.dataSource);
   });
 
   const addHost = (id: string, changes: Partial<HostEntity> = {}): Promise<void> =>

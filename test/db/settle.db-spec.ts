@@ -3,47 +3,35 @@ import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
 import type { ControlActivities } from '../../activities/control/contract.js';
 import { createControlActivities } from '../../activities/control/control-activities.js';
-import type { ControlTemporal } from '../../activities/control/ports.js';
 import { ControlRepository } from '../../api/control/control.repository.js';
 import { OperationEntity } from '../../api/operation/operation.entity.js';
 import { SandboxEntity } from '../../api/sandbox/sandbox.entity.js';
 import type { CreateSandboxInput } from '../../workflows/contract/operations.js';
+import { FakeControlTemporal, SPEC } from './control-rig.js';
 import { startDatabase, type TestDatabase } from './database.js';
 import { insertHost } from './host-row.js';
 
 describe('what an operation leaves behind', () => {
   let database: TestDatabase;
   let activities: ControlActivities;
-  /** Sandboxes whose keeper was told to look again. */
-  let nudged: string[];
-  let wakeKeeper: () => Promise<void>;
+  let temporal: FakeControlTemporal;
   let count = 0;
 
   beforeAll(async () => {
     database = await startDatabase();
-    const temporal: ControlTemporal = {
-      armKeeper: () => Promise.reject(new Error('not used here')),
-      wakeKeeper: (sandboxId) => {
-        nudged.push(sandboxId);
-        return wakeKeeper();
-      },
-      runOperation: () => Promise.reject(new Error('not used here')),
-    };
-    activities = createControlActivities(new ControlRepository(database.dataSource), temporal);
     for (const id of ['h1', 'h2']) await insertHost(database.dataSource, id, { memoryMb: 65_536 });
     await database.dataSource.query(`INSERT INTO teams (id, name) VALUES ('team', 'Team')`);
   });
   afterAll(() => database.stop());
 
   beforeEach(() => {
-    nudged = [];
-    wakeKeeper = () => Promise.resolve();
+    temporal = new FakeControlTemporal();
+    activities = createControlActivities(new ControlRepository(database.dataSource), temporal);
   });
 
   function createInput(timeoutSeconds: number): CreateSandboxInput & { runId: string } {
     count += 1;
-    const size = { templateId: 'minimal', vcpus: 1, memoryMb: 512, cold: false, egress: true, metadata: {} };
-    const spec = { ...size, timeoutSeconds, onTimeout: 'pause' } as const;
+    const spec = { ...SPEC, timeoutSeconds };
     return { opId: `op${count}`, sandboxId: `sbx${count}`, teamId: 'team', runId: `run${count}`, spec };
   }
 
@@ -76,7 +64,7 @@ describe('what an operation leaves behind', () => {
         await activities.settle(settled);
         // Its answer was lost; so may the nudge have been.
         await activities.settle(settled);
-        expect(nudged).toEqual(timeoutSeconds === 0 ? [] : [sandboxId, sandboxId]);
+        expect(temporal.woken).toEqual(timeoutSeconds === 0 ? [] : [sandboxId, sandboxId]);
       }
     },
   );
@@ -86,13 +74,13 @@ describe('what an operation leaves behind', () => {
     const failure = { step: 'snapshotVm', code: 'disk_full', message: 'no space' } as const;
     const claimed = await claim('pause', sandboxId);
     await activities.settle({ sandboxId, ...claimed, operation: 'failed', sandbox: 'running', failure });
-    expect(nudged).toEqual([]);
+    expect(temporal.woken).toEqual([]);
   });
 
   it('does not fail for a keeper that cannot be told, and says so', async () => {
     const sandboxId = await running(60);
     const claimed = await claim('pause', sandboxId);
-    wakeKeeper = () => Promise.reject(new Error('Temporal is away'));
+    temporal.wake = () => Promise.reject(new Error('Temporal is away'));
     const messages: string[] = [];
     const logger = new DefaultLogger('WARN', ({ message }) => messages.push(message));
     const settled = { sandboxId, ...claimed, operation: 'succeeded', sandbox: 'paused' } as const;

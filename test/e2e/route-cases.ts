@@ -3,7 +3,7 @@ export type Subject = 'sandbox' | 'operation' | 'build';
 
 export interface RouteCase {
   /** Who may call it, as the OpenAPI document says. */
-  access: 'team' | 'host' | 'registration' | 'public';
+  access: 'team' | 'operator' | 'host' | 'registration' | 'public';
   /** What `{id}` stands for. */
   id?: Subject;
   /** A body that is right; those that are wrong are made from it. */
@@ -46,6 +46,12 @@ export const ROUTES: Readonly<Record<string, RouteCase>> = {
   'DELETE /v1/sandboxes/{id}': { access: 'team', id: 'sandbox' },
   'POST /v1/sandboxes/{id}/pause': { access: 'team', id: 'sandbox', refusedWhen: ['paused', 'stopped'] },
   'POST /v1/sandboxes/{id}/resume': { access: 'team', id: 'sandbox', body: {}, refusedWhen: ['running', 'stopped'] },
+  'POST /v1/sandboxes/{id}/recover': {
+    access: 'team',
+    id: 'sandbox',
+    body: {},
+    refusedWhen: ['paused', 'stopped'],
+  },
   'POST /v1/sandboxes/{id}/timeout': {
     access: 'team',
     id: 'sandbox',
@@ -105,8 +111,19 @@ export const ROUTES: Readonly<Record<string, RouteCase>> = {
     ],
   },
   'POST /v1/hosts/self/heartbeat': { access: 'host', body: HOST_INFO },
+  'POST /v1/hosts/self/verdicts': {
+    access: 'host',
+    body: { ids: [] },
+    wrong: [
+      [{ ids: Array(1001).fill('a') }, 'ids'],
+      [{ ids: ['a'.repeat(257)] }, 'ids'],
+    ],
+  },
   'GET /v1/hosts/self/sandboxes': { access: 'host' },
   'GET /v1/hosts/self/sandboxes/{id}/guest-config': { access: 'host', id: 'sandbox' },
+
+  'POST /v1/ops/reconcile': { access: 'operator', body: { dry_run: true } },
+  'GET /v1/ops/findings': { access: 'operator' },
 };
 
 /** For parameters of which the document only says that they are text: what is not theirs. */

@@ -20,7 +20,7 @@ const withId = named.filter(({ id }) => id !== undefined);
 
 describeOnPlatform('wrong input', ({ api, stranger, nobody, tier }) => {
   let document: Document;
-  let credentials: Record<'team' | 'host' | 'registration' | 'public', Record<string, string>>;
+  let credentials: Record<'team' | 'operator' | 'host' | 'registration' | 'public', Record<string, string>>;
   const there: Record<string, string> = {};
 
   const at = (path: string, id: string) => path.replace('{id}', id);
@@ -51,6 +51,8 @@ describeOnPlatform('wrong input', ({ api, stranger, nobody, tier }) => {
     credentials = {
       public: {},
       team: { 'x-api-key': tier.apiKey },
+      // The first key of a platform is that of who operates it.
+      operator: { 'x-api-key': tier.apiKey },
       host: { 'x-host-token': registered?.token ?? '' },
       registration: { 'x-registration-token': tier.registrationToken },
     };
@@ -80,10 +82,18 @@ describeOnPlatform('wrong input', ({ api, stranger, nobody, tier }) => {
       expect(message).not.toContain(key);
     }
     // A key for something else opens nothing here.
-    for (const other of guarded.filter((each) => each.access !== access).map((each) => credentials[each.access])) {
+    const others = guarded.map((each) => credentials[each.access]).filter((other) => Object.values(other)[0] !== key);
+    for (const other of others) {
       expect(await nobody.refused(method, pathOf(route), { body, headers: other })).toMatchObject({ status: 401 });
     }
   });
+
+  it.each(named.filter(({ access }) => access === 'operator'))(
+    'with the key of somebody who operates nothing: $name',
+    async ({ method, body, ...route }) => {
+      expect(await stranger.refused(method, pathOf(route), { body })).toMatchObject({ status: 403, code: 'forbidden' });
+    },
+  );
 
   it.each(withId.filter(({ access }) => access === 'team'))(
     'with the key of another team: $name',

@@ -11,6 +11,9 @@ import {
 import { neighbours, takenSlots } from './e2e-neighbours.js';
 import { restartsFile, type Tier } from './e2e-tier.js';
 
+/** Another pid of the same process, and the note that it ended. */
+const RESTARTED = [/^process .*\/dist\/(api|host-worker)\//, /^process .* server start-dev /, /^process that ended /];
+
 export interface LeakCheckOptions {
   /** Processes of the platform are killed on purpose, so others take their place. */
   restarts: boolean;
@@ -66,7 +69,9 @@ export class LeakCheck {
         new RegExp(`^file ${hostDirectory}/journal/`),
         // What was asked for: nothing deletes a template yet.
         ...published.map((id) => new RegExp(`^file ${hostDirectory}/templates/${id}(/|$)`)),
-        ...(this.options.restarts ? [/^process .*\/dist\/(api|host-worker)\//, /^process that ended /] : []),
+        // A watch lives as long as its host is known, a reconciliation comes every minute.
+        /^open workflow (HostWatch host-watch\/|Reconcile reconcile)/,
+        ...(this.options.restarts ? RESTARTED : []),
       ],
       also: {
         'address slot': () => takenSlots(this.tier),

@@ -6,41 +6,16 @@ import type {
   Deadline,
   ExpiryOutcome,
   Placement,
+  RecoverClaim,
 } from '../../activities/control/contract.js';
+import type { Reconciled } from '../../workflows/contract/findings.js';
 import type { BuildArtefact, SnapshotInfo, VmBoot } from '../../activities/host/contract.js';
+import { fakeReconciliation } from './fake-reconciliation.js';
+import type { FakeOperation, FakeRow, Origin } from './fake-rows.js';
 import { ERRORS, type ErrorCode, type Failure } from '../../workflows/contract/errors.js';
 import { ttlWorkflowId } from '../../workflows/contract/ids.js';
-import {
-  REARM_SIGNAL,
-  TTL_WORKFLOW,
-  type SandboxSpec,
-  type SandboxTtlInput,
-} from '../../workflows/contract/operations.js';
-import {
-  canMove,
-  OPERATIONS,
-  type OperationKind,
-  type OperationState,
-  type SandboxState,
-} from '../../workflows/contract/states.js';
-
-export interface FakeRow {
-  state: SandboxState;
-  epoch: number;
-  hostId: string;
-  spec: SandboxSpec;
-  generation: number;
-  expiresAt: number | null;
-  failure?: Failure;
-}
-
-export interface FakeOperation {
-  kind: OperationKind;
-  runId: string;
-  epoch: number;
-  state: OperationState;
-  failure?: Failure;
-}
+import { REARM_SIGNAL, TTL_WORKFLOW, type SandboxTtlInput } from '../../workflows/contract/operations.js';
+import { canMove, OPERATIONS, type SandboxState } from '../../workflows/contract/states.js';
 
 /**
  * The database of a platform in memory, with the rules of the real one: one table of
@@ -53,6 +28,8 @@ export class FakeControl {
   readonly expiryFailures: string[] = [];
   /** Hosts in the order in which they are chosen. */
   readonly hosts: string[] = [];
+  /** Where a sandbox is to be placed, whatever the order. */
+  readonly placed = new Map<string, string>();
   /** Where new sandboxes get their memory from. */
   boot: VmBoot = { kind: 'cold' };
   /** Answers of `expire`, oldest first; done when empty. */
@@ -60,24 +37,39 @@ export class FakeControl {
   ttlRetryMs = 50;
   /** Calls that fail with a database error, by name, and how often. */
   readonly outages = new Map<keyof ControlActivities, number>();
+  /** Hosts whose heartbeats do not come, and those that count as lost. */
+  readonly silent = new Set<string>();
+  readonly lost = new Set<string>();
+  /** Orphans that were seen before: their grace period is over. */
+  readonly seen = new Set<string>();
+  /** What was recorded by reconciliations, oldest first. */
+  readonly reconciled: Reconciled[] = [];
 
   constructor(
-    private readonly client: Client,
-    private readonly queue: string,
+    readonly client: Client,
+    readonly queue: string,
   ) {}
 
   row(id: string): FakeRow {
     return existing(this.sandboxes, id, 'sandbox');
   }
 
+  /** What a host is told about something it holds. */
+  verdict(sandboxId: string, hostId: string): 'live' | 'ended' | 'unknown' {
+    const row = this.sandboxes.get(sandboxId);
+    if (!row) return 'unknown';
+    return row.state === 'stopped' || row.hostId !== hostId ? 'ended' : 'live';
+  }
+
   readonly activities: ControlActivities = {
     claimAndPlace: async (input) => {
       this.outage('claimAndPlace');
-      const hostId = this.choose([]);
+      const hostId = this.placed.get(input.sandboxId) ?? this.choose([]);
       const known = this.operations.get(input.opId);
       if (known && known.runId !== input.runId)
         throw refuse('stale_operation', `operation ${input.opId} is another run's`);
-      this.operations.set(input.opId, { kind: 'create', runId: input.runId, epoch: 1, state: 'running' });
+      const { sandboxId, runId } = input;
+      this.operations.set(input.opId, { kind: 'create', sandboxId, runId, epoch: 1, state: 'running' });
       this.sandboxes.set(input.sandboxId, {
         state: 'starting',
         epoch: 1,
@@ -93,11 +85,12 @@ export class FakeControl {
       return this.placement(sandboxId);
     },
     claim: async (input) => this.claim(input),
+    claimRecovery: async (input) => this.claimRecovery(input),
     recordGeneration: async ({ sandboxId, epoch, snapshot }) => {
       this.outage('recordGeneration');
       this.record(sandboxId, epoch, snapshot);
     },
-    settle: async ({ sandboxId, opId, epoch, operation, sandbox, failure }) => {
+    settle: async ({ sandboxId, opId, epoch, operation, sandbox, failure, memoryLost }) => {
       this.outage('settle');
       const row = this.row(sandboxId);
       const op = existing(this.operations, opId, 'operation');
@@ -106,6 +99,7 @@ export class FakeControl {
       if (op.state !== 'running') throw refuse('stale_operation', `operation ${opId} is closed`);
       this.move(row, sandbox);
       op.state = operation;
+      if (memoryLost) row.memoryLost = memoryLost;
       row.expiresAt =
         sandbox === 'running' && row.spec.timeoutSeconds > 0 ? Date.now() + row.spec.timeoutSeconds * 1000 : null;
       if (failure) {
@@ -125,6 +119,7 @@ export class FakeControl {
         args,
       });
     },
+    ...fakeReconciliation(this),
     readDeadline: async ({ sandboxId }) => this.deadline(sandboxId),
     expire: async ({ sandboxId, onTimeout }) => {
       const outcome = this.expiries.shift() ?? { done: true, message: '' };
@@ -136,7 +131,7 @@ export class FakeControl {
     },
     beginBuild: async ({ buildId }) => {
       this.builds.set(buildId, { state: 'running', log: '' });
-      return { hostId: this.choose([]), epoch: 1 };
+      return { hostId: this.placed.get(buildId) ?? this.choose([]), epoch: 1 };
     },
     appendBuildLog: async ({ buildId, text }) => {
       existing(this.builds, buildId, 'build').log += text;
@@ -153,12 +148,59 @@ export class FakeControl {
     if (known && known.runId !== input.runId)
       throw refuse('stale_operation', `operation ${input.opId} is another run's`);
     if (!known) {
-      const { from, during } = OPERATIONS[input.kind];
+      const { from } = OPERATIONS[input.kind];
       if (!from.includes(row.state)) throw refuse('state_conflict', `sandbox ${input.sandboxId} is ${row.state}`);
-      row.epoch += 1;
-      this.move(row, during);
-      this.operations.set(input.opId, { kind: input.kind, runId: input.runId, epoch: row.epoch, state: 'running' });
+      this.begin(row, input);
     }
+    return this.claimOf(row);
+  }
+
+  private claimRecovery(input: Parameters<ControlActivities['claimRecovery']>[0]): RecoverClaim {
+    this.outage('claimRecovery');
+    const row = this.row(input.sandboxId);
+    const known = this.operations.get(input.opId);
+    if (known && known.runId !== input.runId)
+      throw refuse('stale_operation', `operation ${input.opId} is another run's`);
+    if (!known) {
+      const refused = !OPERATIONS.recover.from.includes(row.state) || (row.state === 'paused' && !input.discardMemory);
+      const moved = input.ifEpoch !== undefined && input.ifEpoch !== row.epoch;
+      if (refused || moved) throw refuse('state_conflict', `sandbox ${input.sandboxId} is ${row.state}`);
+    }
+    const origin = known?.origin ?? this.originOf(row, input);
+    if (!known) this.begin(row, { ...input, kind: 'recover', origin });
+    return { ...this.claimOf(row), ...origin, onMemoryLoss: row.spec.onMemoryLoss };
+  }
+
+  /** The operation that left a sandbox as it is: one that is still open, or whose undo could not be finished. */
+  private originOf(row: FakeRow, { sandboxId }: { sandboxId: string }): Origin {
+    const newest = [...this.operations.values()].find((op) => op.sandboxId === sandboxId && op.epoch === row.epoch);
+    const leftIt = newest && (newest.state === 'running' || (row.state === 'missing' && newest.state !== 'succeeded'));
+    if (!leftIt) return { was: row.state, interrupted: null };
+    if (newest.origin) return { ...newest.origin, again: true };
+    return { was: row.state, interrupted: { kind: newest.kind, epoch: newest.epoch } };
+  }
+
+  /** An operation that is still open was ended from outside: at most one run is open on a sandbox. */
+  private begin(
+    row: FakeRow,
+    {
+      opId,
+      kind,
+      sandboxId,
+      runId,
+      origin,
+    }: { opId: string } & Pick<FakeOperation, 'kind' | 'sandboxId' | 'runId' | 'origin'>,
+  ): void {
+    for (const op of this.operations.values()) {
+      if (op.sandboxId === sandboxId && op.state === 'running') op.state = 'cancelled';
+    }
+    row.epoch += 1;
+    this.move(row, OPERATIONS[kind].during);
+    const { epoch } = row;
+    this.operations.set(opId, { kind, sandboxId, runId, epoch, state: 'running', ...(origin ? { origin } : {}) });
+  }
+
+  private claimOf(row: FakeRow): Claim {
     const { epoch, hostId, generation, spec } = row;
     return { epoch, hostId, generation, vcpus: spec.vcpus, memoryMb: spec.memoryMb, egress: spec.egress };
   }
@@ -202,7 +244,7 @@ export class FakeControl {
     return hostId;
   }
 
-  private outage(name: keyof ControlActivities): void {
+  outage(name: keyof ControlActivities): void {
     const left = this.outages.get(name) ?? 0;
     if (left === 0) return;
     this.outages.set(name, left - 1);

@@ -1,4 +1,4 @@
-import type { ControlPlane, HostPorts } from '../../activities/host/ports.js';
+import type { ControlPlane, HostPorts, Verdict } from '../../activities/host/ports.js';
 import { FakeJournal } from './fake-journal.js';
 import { FakeMachine } from './fake-machine.js';
 import { fakeBuilds, fakeDisk, fakeImages, fakeSnapshots } from './fake-storage-ports.js';
@@ -8,6 +8,9 @@ import { FaultPoints } from './fault-points.js';
 type MethodNames<T> = { [K in keyof T]: T[K] extends (...args: never[]) => Promise<unknown> ? K : never }[keyof T];
 /** `port.method` of every asynchronous method of the ports. */
 export type PortMethod = { [P in keyof HostPorts]: `${P}.${MethodNames<HostPorts[P]> & string}` }[keyof HostPorts];
+
+/** Answered from memory by a real host too: nothing to delay, nothing that could fail. */
+const SYNCHRONOUS: ReadonlySet<string> = new Set(['epochOf', 'ids', 'isOwn']);
 
 /**
  * One machine in memory behind the ports of a host: everything that its steps do can be
@@ -26,6 +29,8 @@ export class FakeHost extends FakeMachine {
   /** Every call in the order in which it began: `port.method id`. */
   readonly calls: { method: PortMethod; id: string }[] = [];
   readonly #journal = new FakeJournal();
+  /** What the control plane says of a sandbox or build; a test that has a database puts its answer here. */
+  verdictOf: (id: string) => Verdict = () => 'live';
 
   readonly ports: HostPorts = {
     hypervisor: this.#watched('hypervisor', fakeHypervisor(this)),
@@ -68,11 +73,12 @@ export class FakeHost extends FakeMachine {
   }
 
   epochOf(id: string): { epoch: number; closed: boolean } | undefined {
-    return this.#journal.epochOf(id);
+    return this.#journal.find(id);
   }
 
   #controlPlane(): ControlPlane {
     return {
+      verdicts: async (ids) => new Map(ids.map((id) => [id, this.verdictOf(id)])),
       guestConfig: async (id) =>
         this.configs.get(id) ?? { accessToken: `token-${id}`, env: {}, templateId: 'template', user: 'user' },
     };
@@ -84,6 +90,7 @@ export class FakeHost extends FakeMachine {
       get: (target, property) => {
         const value: unknown = Reflect.get(target, property);
         if (typeof value !== 'function' || typeof property !== 'string') return value;
+        if (SYNCHRONOUS.has(property)) return value.bind(target) as unknown;
         const method = `${port}.${property}` as PortMethod;
         return async (...args: unknown[]): Promise<unknown> => {
           const signal = args.find((arg) => arg instanceof AbortSignal);

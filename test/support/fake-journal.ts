@@ -16,9 +16,22 @@ export class FakeJournal implements Journal {
     this.#ledger(key).recordDone(key, structuredClone(result), closes);
   }
 
-  epochOf(id: string): { epoch: number; closed: boolean } | undefined {
+  find(id: string): { epoch: number; closed: boolean } | undefined {
     const ledger = this.#ledgers.get(id);
     return ledger && { epoch: ledger.epoch, closed: ledger.closed };
+  }
+
+  epochOf(id: string): number | undefined {
+    return this.#ledgers.get(id)?.epoch || undefined;
+  }
+
+  /** Without those that were only refused: nothing was recorded of them. */
+  ids(): string[] {
+    return [...this.#ledgers].filter(([, { epoch }]) => epoch > 0).map(([id]) => id);
+  }
+
+  isOwn(id: string): boolean {
+    return this.epochOf(id) !== undefined;
   }
 
   #ledger(key: JournalKey): StepLedger {

@@ -104,6 +104,9 @@ export function fakeSnapshots(machine: FakeMachine): SnapshotStore {
       return found.file;
     },
     delete: async (id, generation) => remove(id, generation),
+    generations: async (id) => [...(machine.saved.get(id)?.keys() ?? [])],
+    // A failed save of this one leaves nothing.
+    deleteUnfinished: async () => {},
     deleteAll: async (id) => {
       machine.saved.delete(id);
       machine.consoles.delete(id);
@@ -152,6 +155,8 @@ export function fakeBuilds(machine: FakeMachine): BuildStore {
       for (const suffix of ['', '.partial']) machine.files.remove(`/fake/builds/${buildId}${suffix}`);
     },
     list: async () => [...new Set([...machine.published.keys(), ...machine.unfinishedBuilds()])],
+    unfinished: async () => machine.unfinishedBuilds(),
+    deleteUnfinished: async (buildId) => machine.files.remove(`/fake/builds/${buildId}.partial`),
   };
 }
 

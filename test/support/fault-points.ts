@@ -38,11 +38,18 @@ export class FaultPoints<Method extends string> {
     this.#delays.set(method, ms);
   }
 
-  /** Calls of `method` stand still before they do anything. A `deaf` one does not hear its signal either. */
-  block(method: Method, options: { deaf?: boolean } = {}): Block {
+  /**
+   * Calls of `method` stand still before they do anything. A `deaf` one does not hear its signal either; with `once` only
+   * the first call does.
+   */
+  block(method: Method, options: { deaf?: boolean; once?: boolean } = {}): Block {
     const reached = deferred();
     const open = deferred();
-    this.#blocks.set(method, { open: open.promise, deaf: options.deaf ?? false, reach: () => reached.resolve() });
+    const reach = () => {
+      if (options.once) this.#blocks.delete(method);
+      reached.resolve();
+    };
+    this.#blocks.set(method, { open: open.promise, deaf: options.deaf ?? false, reach });
     return {
       reached: reached.promise,
       release: () => {

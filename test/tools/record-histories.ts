@@ -9,9 +9,10 @@ import { fileURLToPath } from 'node:url';
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
 import { DomainError } from '../../workflows/contract/errors.js';
 import { ttlWorkflowId } from '../../workflows/contract/ids.js';
-import type { FakeHost } from '../support/fake-host-ports.js';
+import type { SandboxSpec } from '../../workflows/contract/operations.js';
+import type { FakeHost, PortMethod } from '../support/fake-host-ports.js';
 import { startSharedTemporal, stopSharedTemporal } from '../support/temporal.js';
-import { newId, WorkflowRig, type Handle } from '../support/workflow-rig.js';
+import { newId, until, WorkflowRig, type Handle } from '../support/workflow-rig.js';
 
 const FOLDER = fileURLToPath(new URL('../workflow/histories/', import.meta.url));
 const FATAL = new DomainError('unsupported', 'planted');
@@ -79,6 +80,56 @@ const PATHS: Record<string, Path> = {
     return rig.begin('resume', id);
   },
   'destroy-ok': async (rig, host) => rig.destroy(await rig.pausedSandbox(host)),
+  'recover-went-on': async (rig, host) => {
+    const id = await rig.runningSandbox(host);
+    await cutOff(rig, host, id, 'hypervisor.save');
+    return rig.recover(id);
+  },
+  'recover-paused': async (rig, host) => {
+    const id = await rig.runningSandbox(host);
+    await cutOff(rig, host, id, 'disk.detach');
+    return rig.recover(id);
+  },
+  'recover-booted': async (rig, host) => rig.recover(await lostSandbox(rig, host)),
+  'recover-compensated': async (rig, host) => {
+    const id = await lostSandbox(rig, host);
+    host.faults.fail('guest.init', FATAL);
+    return rig.recover(id);
+  },
+  'recover-memory-lost': async (rig, host) => rig.recover(await lostSandbox(rig, host, { onMemoryLoss: 'error' })),
+  'recover-destroyed': async (rig, host) => {
+    const id = await lostSandbox(rig, host);
+    const block = host.faults.block('hypervisor.start');
+    const recover = await rig.recover(id);
+    await block.reached;
+    const destroy = await rig.destroy(id);
+    await destroy.result();
+    block.release();
+    return recover;
+  },
+  'watch-returned': async (rig, host) => {
+    const id = await rig.runningSandbox(host);
+    rig.control.silent.add(host.id);
+    const watch = await rig.watchHost(host.id);
+    await until('it is missing', () => rig.control.row(id).state === 'missing');
+    rig.control.silent.delete(host.id);
+    await until('it is running', () => rig.control.row(id).state === 'running' && !rig.control.lost.has(host.id));
+    const hosts = rig.control.hosts.splice(0);
+    await watch.result();
+    rig.control.hosts.push(...hosts);
+    return watch;
+  },
+  'reconcile-dry': async (rig, host) => {
+    host.crashVm(await rig.runningSandbox(host));
+    return rig.beginReconcile({ dryRun: true });
+  },
+  'reconcile-mended': async (rig, host) => {
+    host.crashVm(await rig.runningSandbox(host));
+    const ended = await rig.runningSandbox(host);
+    rig.control.row(ended).state = 'stopped';
+    rig.control.seen.add(ended);
+    return rig.beginReconcile();
+  },
   'ttl-retried': async (rig) => {
     const id = newId();
     rig.control.expiries.push({ done: false, message: 'planted' });
@@ -91,6 +142,25 @@ const PATHS: Record<string, Path> = {
     return rig.build(newId(), ['false']);
   },
 };
+
+async function cutOff(rig: WorkflowRig, host: FakeHost, id: string, port: PortMethod): Promise<void> {
+  const block = host.faults.block(port);
+  const pause = await rig.begin('pause', id);
+  await block.reached;
+  await pause.terminate('by the recorder');
+  block.release();
+}
+
+async function lostSandbox(
+  rig: WorkflowRig,
+  host: FakeHost & { id: string },
+  spec: Partial<SandboxSpec> = {},
+): Promise<string> {
+  const id = await rig.runningSandbox(host, 'kept', spec);
+  rig.control.row(id).state = 'missing';
+  host.crashVm(id);
+  return id;
+}
 
 /** Stack traces and identities tell of the recording machine only. */
 function withoutMachine(json: string): string {

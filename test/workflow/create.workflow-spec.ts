@@ -174,5 +174,5 @@ describe('CreateSandbox with a host that is away', () => {
     expect(await failureOf(await rig.create(lost))).toMatchObject({ type: 'no_hosts_available' });
     expect(rig.control.row(lost).state).toBe('error');
     await (await rig.destroy(id)).result();
-  });
+  }, 90_000);
 });

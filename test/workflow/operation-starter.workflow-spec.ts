@@ -114,6 +114,21 @@ describe('OperationStarter', () => {
     expect(rig.control.row(id)).toMatchObject({ state: 'running', epoch: 3 });
   });
 
+  it('lets two hundred callers share one resume, those who wait for its end and those who do not', async () => {
+    const id = await rig.pausedSandbox(host);
+    const block = host.faults.block('hypervisor.start');
+    const hasted = Array.from({ length: 100 }, () => start('resume', id));
+    const waiting = Array.from({ length: 100 }, () => start('resume', id, { waitMs: WAIT_MS }));
+    // Released whatever came of them: a step that stands still would outlive the test.
+    const taken = await Promise.all(hasted).finally(() => block.release());
+    const ended = await Promise.all(waiting);
+    const [opId] = new Set([...taken, ...ended].map((started) => started.opId));
+    expect(taken).toEqual(Array(100).fill({ opId, settled: null }));
+    expect(ended).toEqual(Array(100).fill({ opId, settled: { opId, kind: 'resume', epoch: 3 } }));
+    expect(rig.control.row(id)).toMatchObject({ state: 'running', epoch: 3 });
+    expect(host.methodsOf(id).filter((method) => method === 'hypervisor.start')).toHaveLength(2);
+  });
+
   it('refuses while another operation is under way, and names it', async () => {
     const id = await rig.runningSandbox(host);
     const block = host.faults.block('hypervisor.save');

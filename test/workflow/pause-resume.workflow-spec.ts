@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { DomainError } from '../../workflows/contract/errors.js';
+import { PROGRESS_QUERY, type Progress } from '../../workflows/contract/operations.js';
 import type { FakeHost, PortMethod } from '../support/fake-host-ports.js';
-import { failureOf, leftOf, SPEC, TIMING, WorkflowRig } from '../support/workflow-rig.js';
+import { failureOf, leftOf, SPEC, TIMING, until, WorkflowRig } from '../support/workflow-rig.js';
 
 const BEFORE_COMMIT: [step: string, port: PortMethod][] = [
   ['quiesceGuest', 'guest.quiesce'],
@@ -260,7 +261,7 @@ describe('a host that is away', () => {
     });
     const input = { ...away.input(sandboxId), timing: { ...TIMING, hostPickupMs: 500, undoMs: 20_000 } };
     const handle = await away.start('resume', input);
-    await new Promise((resolve) => setTimeout(resolve, 1_200));
+    await until('it turns back', async () => (await handle.query<Progress>(PROGRESS_QUERY)).undoing);
     expect(away.control.row(sandboxId).state).toBe('resuming');
     await away.serve(machine);
     expect(await failureOf(handle)).toMatchObject({ type: 'host_unavailable' });

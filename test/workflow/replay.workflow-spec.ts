@@ -2,10 +2,23 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from '@jest/globals';
 import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
+import {
+  BUILD_WORKFLOW,
+  HOST_WATCH_WORKFLOW,
+  RECONCILE_WORKFLOW,
+  TTL_WORKFLOW,
+  WORKFLOW_OF,
+} from '../../workflows/contract/operations.js';
 import { BUNDLE_VARIABLE } from '../support/temporal.js';
 
 const FOLDER = fileURLToPath(new URL('./histories/', import.meta.url));
-const WORKFLOWS = ['CreateSandbox', 'PauseSandbox', 'ResumeSandbox', 'DestroySandbox', 'SandboxTtl', 'TemplateBuild'];
+const WORKFLOWS = [
+  ...Object.values(WORKFLOW_OF),
+  TTL_WORKFLOW,
+  BUILD_WORKFLOW,
+  HOST_WATCH_WORKFLOW,
+  RECONCILE_WORKFLOW,
+];
 
 Runtime.install({ logger: new DefaultLogger('ERROR', () => {}), shutdownSignals: [] });
 

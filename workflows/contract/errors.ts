@@ -47,6 +47,16 @@ export const ERRORS = {
     retryable: false,
     suggestion: 'the saved memory cannot be trusted; destroy the sandbox or boot it cold from its disk',
   },
+  memory_lost: {
+    http: 500,
+    retryable: false,
+    suggestion: 'boot it from its disk: torpor sandbox recover ID; or give it up: torpor sandbox rm ID',
+  },
+  sandbox_lost: {
+    http: 500,
+    retryable: false,
+    suggestion: 'nothing of it can be brought back: torpor sandbox rm ID, then create another one',
+  },
   unsupported: { http: 501, retryable: false, suggestion: 'see `torpor doctor` on the host for what it offers' },
   guest_unavailable: {
     http: 502,

@@ -31,3 +31,14 @@ export function ttlWorkflowId(sandboxId: string): string {
 export function buildWorkflowId(buildId: string): string {
   return `template-build/${buildId}`;
 }
+
+/** Keeper of a host's lease: says when the host is lost and when it is back. */
+export function hostWatchWorkflowId(hostId: string): string {
+  return `host-watch/${hostId}`;
+}
+
+/** Schedule that compares rows, runs and hosts; its runs have this id with the time behind it. */
+export const RECONCILE_SCHEDULE_ID = 'reconcile';
+
+/** A reconciliation that somebody asked for; at most one is open. */
+export const RECONCILE_WORKFLOW_ID = 'reconcile/requested';

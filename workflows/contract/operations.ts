@@ -13,7 +13,11 @@ export interface SandboxSpec {
   metadata: Record<string, string>;
   /** Boot from the disk even where a warm snapshot of this template and size exists. */
   cold: boolean;
+  /** What happens when its memory is lost with its host: boot from the disk, or wait in `error` for somebody to decide. */
+  onMemoryLoss: MemoryLossPolicy;
 }
+
+export type MemoryLossPolicy = 'reboot' | 'error';
 
 /** Durations that operators never set and tests shorten. Milliseconds. */
 export interface Timing {
@@ -48,6 +52,29 @@ export interface CreateSandboxInput extends OperationInput {
 export interface DestroySandboxInput extends OperationInput {
   /** Why, as the events show it: `requested`, `timeout`. */
   reason: string;
+}
+
+/** Finds out what became of a sandbox and puts it where it can go on. */
+export interface RecoverSandboxInput extends OperationInput {
+  /** Why, as the events show it: `requested`, `host_returned`, `reconciler`. */
+  reason: string;
+  /** The sandbox as whoever asks saw it; a sandbox that has moved on since is left alone. Absent: whatever it is. */
+  ifEpoch?: number;
+  /** Boot from the disk where the memory is lost, whatever the sandbox's own policy says. */
+  boot: boolean;
+  /** Give up the saved memory of a paused sandbox. Without it a paused sandbox is refused. */
+  discardMemory: boolean;
+}
+
+export interface HostWatchInput {
+  hostId: string;
+}
+
+export interface ReconcileInput {
+  /** Look, and change nothing. */
+  dryRun: boolean;
+  /** Also remove what hosts hold of ids that this database never knew. Never without a person who says so. */
+  removeUnknown: boolean;
 }
 
 export interface SandboxTtlInput {
@@ -86,11 +113,14 @@ export const WORKFLOW_OF = {
   create: 'CreateSandbox',
   pause: 'PauseSandbox',
   resume: 'ResumeSandbox',
+  recover: 'RecoverSandbox',
   destroy: 'DestroySandbox',
 } as const satisfies Record<OperationKind, string>;
 
 export const TTL_WORKFLOW = 'SandboxTtl';
 export const BUILD_WORKFLOW = 'TemplateBuild';
+export const HOST_WATCH_WORKFLOW = 'HostWatch';
+export const RECONCILE_WORKFLOW = 'Reconcile';
 
 /** Update: resolves when the first step has taken the sandbox, rejects when it could not. */
 export const ACCEPTED_UPDATE = 'accepted';

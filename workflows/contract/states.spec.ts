@@ -13,6 +13,10 @@ const DRAWN: [SandboxState, SandboxState][] = [
   ['running', 'missing'],
   ['pausing', 'missing'],
   ['resuming', 'missing'],
+  // A recovery takes over what nobody speaks for any more; a paused one only when its memory is given up.
+  ['starting', 'missing'],
+  ['paused', 'missing'],
+  ['error', 'missing'],
   ['missing', 'running'],
   ['missing', 'paused'],
   ['stopping', 'stopped'],

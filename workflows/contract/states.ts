@@ -14,20 +14,21 @@ export const SANDBOX_STATES = [
 export type SandboxState = (typeof SANDBOX_STATES)[number];
 
 /**
- * The only legal moves. `stopped` is final. A sandbox on a lost host is `missing`
- * until the host tells what became of it. Anything that still exists may fail
- * (`error`) and may be destroyed (`stopping`).
+ * The only legal moves. `stopped` is final. A sandbox of which nobody can say what
+ * became of it is `missing`: its host is lost, or a recovery is finding out. Anything
+ * that still exists may fail (`error`), may be recovered (`missing`) and may be
+ * destroyed (`stopping`).
  */
 export const TRANSITIONS: Readonly<Record<SandboxState, readonly SandboxState[]>> = {
-  starting: ['running', 'stopping', 'error'],
+  starting: ['running', 'missing', 'stopping', 'error'],
   running: ['pausing', 'missing', 'stopping', 'error'],
   pausing: ['paused', 'running', 'missing', 'stopping', 'error'],
-  paused: ['resuming', 'stopping', 'error'],
+  paused: ['resuming', 'missing', 'stopping', 'error'],
   resuming: ['running', 'paused', 'missing', 'stopping', 'error'],
   missing: ['running', 'paused', 'stopping', 'error'],
   stopping: ['stopped', 'error'],
   stopped: [],
-  error: ['stopping'],
+  error: ['missing', 'stopping'],
 };
 
 export function canMove(from: SandboxState, to: SandboxState): boolean {
@@ -41,7 +42,7 @@ export type OperationState = (typeof OPERATION_STATES)[number];
 export const BUILD_STATES = ['running', 'ready', 'failed', 'cancelled'] as const;
 export type BuildState = (typeof BUILD_STATES)[number];
 
-export const OPERATION_KINDS = ['create', 'pause', 'resume', 'destroy'] as const;
+export const OPERATION_KINDS = ['create', 'pause', 'resume', 'recover', 'destroy'] as const;
 export type OperationKind = (typeof OPERATION_KINDS)[number];
 
 /**
@@ -57,6 +58,13 @@ export const OPERATIONS: Readonly<
   create: { from: [], during: 'starting', success: 'running', undone: 'error' },
   pause: { from: ['running'], during: 'pausing', success: 'paused', undone: 'running' },
   resume: { from: ['paused'], during: 'resuming', success: 'running', undone: 'paused' },
+  // Of a paused sandbox only when its caller gives up the saved memory, see `RecoverSandboxInput`.
+  recover: {
+    from: ['starting', 'running', 'pausing', 'paused', 'resuming', 'missing', 'error'],
+    during: 'missing',
+    success: 'running',
+    undone: 'error',
+  },
   destroy: {
     from: ['starting', 'running', 'pausing', 'paused', 'resuming', 'missing', 'stopping', 'error'],
     during: 'stopping',

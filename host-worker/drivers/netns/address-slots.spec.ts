@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
@@ -64,9 +64,31 @@ describe('AddressSlots', () => {
     expect(await slots().find('a')).toEqual(slot);
   });
 
-  it('names a slot file that cannot be read', async () => {
-    await writeFile(join(dir, '10.50.0.0'), '{');
-    await expect(slots().list()).rejects.toThrow(/10\.50\.0\.0 cannot be read/);
+  it.each([
+    ['torn', '{"id":"a"', 'cannot be read'],
+    ['of another format', '{"sandbox":"a"}', 'another format'],
+    ['of no format', 'null', 'another format'],
+  ])('names a slot file that is %s, and goes on with the others', async (_, content, words) => {
+    const warned: string[] = [];
+    const watched = new AddressSlots(dir, '10.50.0.0/29', 'host', ({ path }, message) => {
+      warned.push(`${String(path)}: ${message}`);
+    });
+    await writeFile(join(dir, '10.50.0.0'), content);
+    const taken = await Promise.all(['a', 'b', 'c'].map((id) => watched.take(id)));
+    expect(taken.map(({ hostSide }) => hostSide)).not.toContain('10.50.0.0');
+    expect((await watched.list()).toSorted()).toEqual(['a', 'b', 'c']);
+    expect(warned.at(-1)).toMatch(
+      `10.50.0.0: an address record ${words === 'cannot be read' ? words : `is of ${words}`}`,
+    );
+    await expect(watched.take('d')).rejects.toThrow('all 4 address pairs');
+  });
+
+  it('sweeps records that were never put into place, but none that may be in the making', async () => {
+    for (const name of ['.old', '.new']) await writeFile(join(dir, name), '{}');
+    const anHourAgo = Date.now() / 1_000 - 3_600;
+    await utimes(join(dir, '.old'), anHourAgo, anHourAgo);
+    await slots().sweepUnplaced();
+    expect(await readdir(dir)).toEqual(['.new']);
   });
 });
 

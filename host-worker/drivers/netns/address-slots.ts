@@ -1,10 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { link, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { DomainError } from '../../../workflows/contract/errors.js';
 import { hasErrno } from '../../errno.js';
 import { namesIn } from '../../sandbox-folder.js';
+
+/** From writing a record to putting it into place take milliseconds. */
+const UNPLACED_MS = 60_000;
 
 /** A pair of addresses (a /31) out of the host's range: one end of a sandbox's veth each. */
 export interface AddressSlot {
@@ -35,6 +38,7 @@ export class AddressSlots {
     private readonly dir: string,
     cidr: string,
     private readonly hostTag: string,
+    private readonly warn: (fields: Record<string, unknown>, message: string) => void = () => {},
   ) {
     const range = parseCidr(cidr);
     this.#first = range.first;
@@ -98,6 +102,23 @@ export class AddressSlots {
     return ids;
   }
 
+  /** The slot of this number, whoever holds it; undefined when it lies outside of this host's range. */
+  numbered(index: number): AddressSlot | undefined {
+    return Number.isInteger(index) && index >= 0 && index < this.#count ? this.#slot(index) : undefined;
+  }
+
+  /** Records that a worker had written and not put into place when it died. Those of another one may be in the making. */
+  async sweepUnplaced(): Promise<void> {
+    for (const name of (await namesIn(this.dir)).filter((each) => each.startsWith('.'))) {
+      const path = join(this.dir, name);
+      const writtenAt = await stat(path).then(
+        ({ mtimeMs }) => mtimeMs,
+        () => Infinity,
+      );
+      if (writtenAt < Date.now() - UNPLACED_MS) await rm(path, { force: true });
+    }
+  }
+
   async #write(record: SlotRecord): Promise<string> {
     const path = join(this.dir, `.${randomBytes(6).toString('hex')}`);
     await writeFile(path, JSON.stringify(record), { flag: 'wx' });
@@ -120,14 +141,19 @@ export class AddressSlots {
   }
 
   async #read(name: string): Promise<SlotRecord | undefined> {
+    const path = join(this.dir, name);
     try {
-      return JSON.parse(await readFile(join(this.dir, name), 'utf8')) as SlotRecord;
+      const record = JSON.parse(await readFile(path, 'utf8')) as Partial<SlotRecord> | null;
+      const { id, hostTag, complete } = record ?? {};
+      if (typeof id === 'string' && typeof hostTag === 'string') return { id, hostTag, complete: complete === true };
     } catch (err) {
       if (hasErrno(err, 'ENOENT')) return undefined;
-      throw new Error(`${join(this.dir, name)} cannot be read; delete it if no sandbox uses that address`, {
-        cause: err,
-      });
+      // Whatever it was, its address stays taken, and the others are found without it.
+      this.warn({ err, path }, 'an address record cannot be read; delete it if no sandbox uses that address');
+      return undefined;
     }
+    this.warn({ path }, 'an address record is of another format; delete it if no sandbox uses that address');
+    return undefined;
   }
 
   async #names(): Promise<string[]> {
@@ -141,8 +167,7 @@ export class AddressSlots {
 
   /** Undefined when the address lies outside of this host's range. */
   #named(name: string): AddressSlot | undefined {
-    const index = (toNumber(name) - this.#first) / 2;
-    return Number.isInteger(index) && index >= 0 && index < this.#count ? this.#slot(index) : undefined;
+    return this.numbered((toNumber(name) - this.#first) / 2);
   }
 }
 

@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto';
 import { access, readFile, writeFile } from 'node:fs/promises';
 import type { Network, NetworkAttachment } from '../../../activities/host/ports.js';
 import type { Exec } from '../../exec.js';
+import { hostTable } from '../../host-tag.js';
 import { KeyedMutex } from '../../keyed-mutex.js';
-import { checkedId } from '../../sandbox-folder.js';
+import { checkedId, namesIn } from '../../sandbox-folder.js';
 import { UndoStack } from '../../undo-stack.js';
 import { type AddressSlot, AddressSlots } from './address-slots.js';
 import { lackOr, openTunNode } from './kernel-support.js';
@@ -12,6 +13,7 @@ import { type HostRuleNames, INNER, egressRules, forgetRules, hostRules, namespa
 const FORWARDING = '/proc/sys/net/ipv4/ip_forward';
 /** One for the machine, not for the run directory of one worker: addresses are the machine's. */
 const MACHINE_SLOTS = '/run/torpor/slots';
+const ID_IN_NAMESPACE = /^sbx-(.+)$/;
 
 export interface NetnsOptions {
   /** Addresses for sandboxes, two each. */
@@ -25,6 +27,8 @@ export interface NetnsOptions {
   slotsDir?: string;
   /** Limit of what a guest sends; none when absent. */
   txMegabitsPerSecond?: number;
+  /** Told of what cannot be read. */
+  warn?: (fields: Record<string, unknown>, message: string) => void;
 }
 
 /**
@@ -38,9 +42,10 @@ export class NetnsNetwork implements Network {
   readonly #locks = new KeyedMutex();
 
   constructor(private readonly options: NetnsOptions) {
-    this.#slots = new AddressSlots(options.slotsDir ?? MACHINE_SLOTS, options.cidr, options.hostTag);
+    const { slotsDir = MACHINE_SLOTS, cidr, hostTag, warn } = options;
+    this.#slots = new AddressSlots(slotsDir, cidr, hostTag, warn);
     this.#host = {
-      table: `torpor_${options.hostTag.replaceAll(/[^a-zA-Z0-9_]/g, '_')}`,
+      table: hostTable(options.hostTag),
       // Interface names have 15 characters: "tp", six of the tag's hash, "n", the slot in base 36.
       vethPrefix: `tp${createHash('sha256').update(options.hostTag).digest('hex').slice(0, 6)}n`,
       cidr: options.cidr,
@@ -52,6 +57,8 @@ export class NetnsNetwork implements Network {
     await openTunNode();
     if ((await readFile(FORWARDING, 'utf8')).trim() !== '1') await writeFile(FORWARDING, '1');
     await this.#nft(hostRules(this.#host));
+    await this.#slots.sweepUnplaced();
+    await this.#forgetLostLinks();
   }
 
   /** When the worker is taken off the machine. With sandboxes left the rules stay: they are what isolates them. */
@@ -80,13 +87,39 @@ export class NetnsNetwork implements Network {
 
   async remove(id: string): Promise<void> {
     return this.#locks.runExclusive(checkedId(id), async () => {
-      const slot = await this.#slots.find(id);
+      const slot = (await this.#slots.find(id)) ?? (await this.#linkedIds()).get(id);
       if (slot !== undefined) await this.#takeDown(id, slot);
     });
   }
 
-  list(): Promise<string[]> {
-    return this.#slots.list();
+  /** By slot, and by the names that this host's links bear: slots are files, which somebody may have deleted. */
+  async list(): Promise<string[]> {
+    const [links, slots] = await Promise.all([this.#linkedIds(), this.#slots.list()]);
+    return [...new Set([...slots, ...links.keys()])];
+  }
+
+  /** This host's links by the id that they bear, with the slot that they belong to. */
+  async #linkedIds(): Promise<Map<string, AddressSlot>> {
+    const found = new Map<string, AddressSlot>();
+    for (const link of await this.#links()) {
+      const alias = await readFile(`/sys/class/net/${link}/ifalias`, 'utf8').catch(() => '');
+      const id = ID_IN_NAMESPACE.exec(alias.trim())?.[1];
+      const slot = this.#slots.numbered(Number.parseInt(link.slice(this.#host.vethPrefix.length), 36));
+      if (id !== undefined && slot !== undefined) found.set(id, slot);
+    }
+    return found;
+  }
+
+  async #links(): Promise<string[]> {
+    return (await namesIn('/sys/class/net')).filter((name) => name.startsWith(this.#host.vethPrefix));
+  }
+
+  /** Takes links that are gone out of the set of those that may go out: a new one of that name must ask for it. */
+  async #forgetLostLinks(): Promise<void> {
+    const { stdout } = await this.options.exec.run(['nft', '-j', 'list', 'set', 'inet', this.#host.table, 'egress']);
+    const links = new Set(await this.#links());
+    const lost = elementsOf(stdout).filter((element) => !links.has(element));
+    if (lost.length > 0) await this.#nft(lost.map((veth) => forgetRules(this.#host, veth)).join(''));
   }
 
   async #make(id: string, egress: boolean, signal: AbortSignal | undefined): Promise<NetworkAttachment> {
@@ -184,12 +217,19 @@ function namespaceOf(id: string): string {
   return `sbx-${id}`;
 }
 
+/** The names in what \`nft -j list set\` prints. */
+function elementsOf(json: string): string[] {
+  const { nftables } = JSON.parse(json) as { nftables: { set?: { elem?: unknown[] } }[] };
+  return nftables.flatMap(({ set }) => set?.elem ?? []).filter((element) => typeof element === 'string');
+}
+
+/** The link bears the name of its namespace, which says whose it is even when its slot is lost. */
 function hostSideBatch(namespace: string, veth: string, slot: AddressSlot): string {
   return `
 netns add ${namespace}
 link add ${veth} type veth peer name ${INNER.uplink} netns ${namespace}
 addr add ${slot.hostSide}/31 dev ${veth}
-link set dev ${veth} up
+link set dev ${veth} alias ${namespace} up
 `;
 }
 

@@ -33,15 +33,15 @@ export class Qcow2Disk implements Disk {
     const existing = await this.find(id);
     if (existing !== undefined) return existing;
     await requireBase(base.path, `the new disk of ${id}`);
-    const partial = join(await this.#folders.ensure(id), PARTIAL);
+    const partial = this.#file(id, PARTIAL);
     try {
+      await this.#folders.ensure(id);
       await rm(partial, { force: true });
       await this.#img.createOverlay(partial, base, signal);
       await rename(partial, this.#file(id, DISK));
       return this.#attachment(id);
     } catch (err) {
-      await rm(partial, { force: true });
-      await this.#folders.removeIfEmpty(id);
+      await this.#removeUnfinished(id);
       throw storageFailure(err, `creating the disk of ${id}`);
     }
   }
@@ -125,6 +125,16 @@ export class Qcow2Disk implements Disk {
     return ids;
   }
 
+  /** What cannot be removed now, as where nothing can be written, is listed as this disk and goes with `remove`. */
+  async #removeUnfinished(id: string): Promise<void> {
+    try {
+      await rm(this.#file(id, PARTIAL), { force: true });
+      await this.#folders.removeIfEmpty(id);
+    } catch {
+      // Why the disk was not made matters more.
+    }
+  }
+
   /** The point goes before the marker: a point without its marker would be rolled back to. */
   async #dropPoint(id: string, hasPoint: boolean, signal: AbortSignal | undefined): Promise<void> {
     if (hasPoint) await this.#img.snapshot('delete', POINT, this.#attachment(id).path, signal);
@@ -135,7 +145,8 @@ export class Qcow2Disk implements Disk {
     const { path } = this.#attachment(id);
     if ((await this.find(id)) === undefined) throw missing(id, path);
     const info = await this.#img.info(path, signal);
-    if (info.corrupt) {
+    // What is no qcow2 at all would be taken for the raw content of a disk.
+    if (info.corrupt || info.format !== 'qcow2') {
       throw new DomainError(
         'command_failed',
         `the disk of ${id} is damaged; look at it with \`qemu-img check ${path}\``,

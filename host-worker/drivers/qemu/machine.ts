@@ -42,6 +42,11 @@ export function qemuBinary(): string {
   return process.arch === 'arm64' ? 'qemu-system-aarch64' : 'qemu-system-x86_64';
 }
 
+/** What a VMM answers when it is asked who it is. */
+export function vmName(id: string): string {
+  return `torpor-${id}`;
+}
+
 /** Machine and processor alone, as the probe boots them too. */
 export function baseArguments(accel: Accel, cpu: string, vcpus: number, memoryMb: number): string[] {
   return [
@@ -69,7 +74,7 @@ export function vmArguments(vm: {
 }): string[] {
   const { spec, boot, paths } = vm;
   return [
-    ...['-name', `guest=torpor-${vm.id}`],
+    ...['-name', `guest=${vmName(vm.id)}`],
     ...baseArguments(vm.accel, vm.cpu, spec.vcpus, spec.memoryMb),
     ...['-msg', 'timestamp=on'],
     ...monitor('control', paths.control),

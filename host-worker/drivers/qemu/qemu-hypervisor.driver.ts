@@ -8,13 +8,29 @@ import { KeyedMutex } from '../../keyed-mutex.js';
 import { SandboxFolders } from '../../sandbox-folder.js';
 import { UndoStack } from '../../undo-stack.js';
 import { ConsoleLogs } from './console-logs.js';
-import { type Accel, type GuestBoot, TRANSLATION_CACHE_MB, cpuModel, qemuBinary, vmArguments } from './machine.js';
+import {
+  type Accel,
+  type GuestBoot,
+  TRANSLATION_CACHE_MB,
+  cpuModel,
+  qemuBinary,
+  vmArguments,
+  vmName,
+} from './machine.js';
 import { MemoryReceiver } from './memory-file.js';
 import { cancelMigration, loadMemory, sendMemory } from './migration.js';
 import { QmpClient } from './qmp-client.js';
+import { startFailure } from './start-failure.js';
 import { VmCgroup } from './vm-cgroup.js';
 import { VmFolder } from './vm-folder.js';
-import { type ProcessIdentity, findByArgument, identify, isAlive, killProcess } from './vm-process.js';
+import {
+  type ProcessIdentity,
+  findByArgument,
+  identify,
+  isAlive,
+  killProcess,
+  matchesInArguments,
+} from './vm-process.js';
 import { type VmUser, asUser, lookUpUser, requireReachable } from './vm-user.js';
 
 /** From the start of the process to its monitor. */
@@ -73,7 +89,7 @@ export class QemuHypervisor implements Hypervisor {
       if (status === 'frozen') {
         throw new DomainError('state_conflict', `the VM of ${id} exists and is frozen: unfreeze or kill it first`);
       }
-      await this.#kill(id);
+      if (await this.#folder(id).exists()) await this.#kill(id);
       await this.#start(id, spec, signal);
     });
   }
@@ -83,7 +99,10 @@ export class QemuHypervisor implements Hypervisor {
     const record = await folder.record();
     if (record?.started !== true || !(await isAlive(record.process))) return 'absent';
     try {
-      const status = await QmpClient.with(folder.query, {}, (qmp) => runState(qmp));
+      const status = await QmpClient.with(folder.query, {}, async (qmp) => {
+        await requireName(id, qmp);
+        return runState(qmp);
+      });
       return status === 'running' ? 'running' : 'frozen';
     } catch (err) {
       if (!(await isAlive(record.process))) return 'absent';
@@ -142,8 +161,10 @@ export class QemuHypervisor implements Hypervisor {
     return this.#consoles.trim();
   }
 
-  list(): Promise<string[]> {
-    return VmFolder.list(this.options.runDir);
+  async list(): Promise<string[]> {
+    const { runDir } = this.options;
+    const living = await matchesInArguments(VmFolder.socketArgument(runDir));
+    return [...new Set([...(await VmFolder.list(runDir)), ...living])];
   }
 
   async #start(id: string, spec: VmSpec, signal: AbortSignal | undefined): Promise<void> {
@@ -235,8 +256,8 @@ export class QemuHypervisor implements Hypervisor {
 
   async #kill(id: string): Promise<void> {
     const folder = this.#folder(id);
-    if (!(await folder.exists())) return;
-    const record = await folder.record();
+    // One that cannot be read says as little as none.
+    const record = await folder.record().catch(() => undefined);
     // A worker that died between starting the process and writing that down leaves only the process's arguments.
     const processes = record === undefined ? await findByArgument(folder.control) : [record.process];
     for (const process of processes) await killProcess(process, KILL_TIMEOUT_MS);
@@ -259,6 +280,16 @@ export class QemuHypervisor implements Hypervisor {
   }
 }
 
+/** That the process answers is not enough: its folder may have been another VM's. */
+async function requireName(id: string, qmp: QmpClient): Promise<void> {
+  const { name } = (await qmp.execute('query-name')) as { name?: string };
+  if (name === vmName(id)) return;
+  throw new DomainError(
+    'command_failed',
+    `the process behind the sockets of VM ${id} says that it is ${name ?? 'nameless'}; see \`ps -ef | grep ${vmName(id)}\``,
+  );
+}
+
 async function runState(qmp: QmpClient): Promise<string> {
   const { status } = (await qmp.execute('query-status')) as { status: string };
   return status;
@@ -272,19 +303,4 @@ async function requireFrozen(id: string, qmp: QmpClient): Promise<void> {
   // QEMU saves a stopped VM only once. Nobody relies on the save before this one, so a moment of running is harmless.
   await qmp.execute('cont');
   await qmp.execute('stop', {}, { timeoutMs: 60_000 });
-}
-
-function startFailure(id: string, spec: VmSpec, cause: unknown, log: string): unknown {
-  if (cause instanceof DomainError && cause.code !== 'command_failed' && cause.code !== 'timeout') return cause;
-  const reason = log === '' ? (cause instanceof Error ? cause.message : String(cause)) : log;
-  const unloadable =
-    spec.memoryFile !== undefined && /load of migration failed|Unknown ramblock|unknown section/i.test(log);
-  return new DomainError(
-    unloadable ? 'snapshot_corrupt' : 'command_failed',
-    unloadable
-      ? `QEMU cannot load the saved memory ${spec.memoryFile} of ${id}: ${reason}`
-      : `the VM of ${id} did not start: ${reason}`,
-    {},
-    { cause },
-  );
 }

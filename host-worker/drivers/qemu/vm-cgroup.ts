@@ -1,11 +1,14 @@
 import { access, constants, mkdir, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { DomainError } from '../../../workflows/contract/errors.js';
 import { hasErrno } from '../../errno.js';
 
 const ROOT = '/sys/fs/cgroup';
 /** Threads of the VMM beside one per virtual CPU: its main loop, I/O, migration. */
 const SPARE_THREADS = 128;
+const REMOVE_ATTEMPTS = 500;
+const REMOVE_PAUSE_MS = 10;
 
 /**
  * A control group per VM: a limit for what a runaway VMM can take, and a life of its
@@ -36,25 +39,37 @@ export class VmCgroup {
       }
       return undefined;
     } catch (err) {
-      await this.remove();
+      // What holds a process by now goes with the VM.
+      for (const path of this.#paths()) await rmdir(path).catch(() => undefined);
       return err instanceof Error ? err.message : String(err);
     }
   }
 
   /** After the process has ended; the kernel may take a moment to notice. */
   async remove(): Promise<void> {
-    for (const hierarchy of [ROOT, join(ROOT, 'memory'), join(ROOT, 'pids')]) {
-      const path = join(hierarchy, this.#name);
-      for (let attempt = 0; attempt < 50; attempt += 1) {
+    for (const path of this.#paths()) {
+      for (let attempt = 1; ; attempt += 1) {
         try {
           await rmdir(path);
           break;
         } catch (err) {
           if (!hasErrno(err, 'EBUSY')) break;
-          await delay(10);
+          if (attempt >= REMOVE_ATTEMPTS) {
+            throw new DomainError(
+              'command_failed',
+              `the control group ${path} cannot be removed; see \`cat ${path}/cgroup.procs\` for what is left in it`,
+              {},
+              { cause: err },
+            );
+          }
+          await delay(REMOVE_PAUSE_MS);
         }
       }
     }
+  }
+
+  #paths(): string[] {
+    return [ROOT, join(ROOT, 'memory'), join(ROOT, 'pids')].map((hierarchy) => join(hierarchy, this.#name));
   }
 
   /** Controllers must be handed down level by level. */

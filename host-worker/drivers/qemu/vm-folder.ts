@@ -3,7 +3,7 @@ import { chown, lstat, mkdir, open, readFile, rename, rm, writeFile } from 'node
 import { join } from 'node:path';
 import { DomainError } from '../../../workflows/contract/errors.js';
 import { hasErrno } from '../../errno.js';
-import { checkedId, namesIn } from '../../sandbox-folder.js';
+import { checkedId, idsIn } from '../../sandbox-folder.js';
 import type { ProcessIdentity } from './vm-process.js';
 import type { VmUser } from './vm-user.js';
 
@@ -36,7 +36,13 @@ export class VmFolder {
   }
 
   static list(runDir: string): Promise<string[]> {
-    return namesIn(join(runDir, 'vms'));
+    return idsIn(join(runDir, 'vms'));
+  }
+
+  /** Matches the argument that names a VM's socket, its id first: how one is found whose folder somebody deleted. */
+  static socketArgument(runDir: string): RegExp {
+    const vms = join(runDir, 'vms').replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&');
+    return new RegExp(`path=${vms}/([^/]+)/qemu/control`);
   }
 
   get control(): string {
@@ -81,7 +87,12 @@ export class VmFolder {
       return JSON.parse(await readFile(path, 'utf8')) as VmRecord;
     } catch (err) {
       if (hasErrno(err, 'ENOENT')) return undefined;
-      throw new Error(`${path}, which tells the process of VM ${this.id}, cannot be read`, { cause: err });
+      throw new DomainError(
+        'command_failed',
+        `${path}, which tells the process of VM ${this.id}, cannot be read; see \`pgrep -fa ${this.control}\` for the process`,
+        {},
+        { cause: err },
+      );
     }
   }
 

@@ -49,14 +49,32 @@ export async function killProcess(target: ProcessIdentity, deadlineMs: number): 
 /** Processes with `needle` in one of their arguments, such as the path of a socket only one VM can have. */
 export async function findByArgument(needle: string): Promise<ProcessIdentity[]> {
   const found: ProcessIdentity[] = [];
-  for (const name of await readdir('/proc')) {
-    if (!/^\d+$/.test(name)) continue;
-    const argv = await readOrNothing(`/proc/${name}/cmdline`);
-    if (argv?.split('\0').some((arg) => arg.includes(needle)) !== true) continue;
-    const identity = await identify(Number(name));
+  for await (const { pid, argv } of processes()) {
+    if (!argv.some((arg) => arg.includes(needle))) continue;
+    const identity = await identify(pid);
     if (identity !== undefined) found.push(identity);
   }
   return found;
+}
+
+/** What the first group of `pattern` matches in the arguments of any process. */
+export async function matchesInArguments(pattern: RegExp): Promise<Set<string>> {
+  const found = new Set<string>();
+  for await (const { argv } of processes()) {
+    for (const arg of argv) {
+      const match = pattern.exec(arg)?.[1];
+      if (match !== undefined) found.add(match);
+    }
+  }
+  return found;
+}
+
+async function* processes(): AsyncGenerator<{ pid: number; argv: string[] }> {
+  for (const name of await readdir('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    const argv = await readOrNothing(`/proc/${name}/cmdline`);
+    if (argv !== undefined) yield { pid: Number(name), argv: argv.split('\0') };
+  }
 }
 
 async function readStat(pid: number): Promise<{ state: string; startTime: string } | undefined> {

@@ -1,4 +1,4 @@
-import { access, chmod, mkdtemp, rm } from 'node:fs/promises';
+import { access, chmod, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { VmSpec } from '../../../activities/host/ports.js';
 import { readConfig } from '../../../cli/config.js';
@@ -7,7 +7,7 @@ import { NetnsNetwork } from '../../../host-worker/drivers/netns/netns-network.d
 import { Qcow2Disk } from '../../../host-worker/drivers/qcow2/qcow2-disk.driver.js';
 import { QemuHypervisor } from '../../../host-worker/drivers/qemu/qemu-hypervisor.driver.js';
 import { findByArgument } from '../../../host-worker/drivers/qemu/vm-process.js';
-import { ChildProcessExec } from '../../../host-worker/exec.js';
+import { ChildProcessExec, type Exec } from '../../../host-worker/exec.js';
 import { FileImageCatalogue } from '../../../host-worker/image-catalogue.js';
 import { namesIn } from '../../../host-worker/sandbox-folder.js';
 
@@ -47,8 +47,30 @@ export class QemuLab {
     return new QemuLab(id, dir, runDir, images, network, new Qcow2Disk({ dataDir: dir, exec }));
   }
 
-  hypervisor(): Promise<QemuHypervisor> {
-    const { exec, dir, runDir, images } = this;
+  /** The version is asked for with the whole machine's tools; `exec` runs what comes after that. */
+  async hypervisor(later: Exec = this.exec): Promise<QemuHypervisor> {
+    const { dir, runDir, images } = this;
+    let opened = false;
+    const exec: Exec = {
+      run: (...args) => (opened ? later : this.exec).run(...args),
+      spawnDetached: (...args) => later.spawnDetached(...args),
+    };
+    const hypervisor = await this.#open(exec, dir, runDir, images);
+    opened = true;
+    return hypervisor;
+  }
+
+  /** A directory to search in which there are just these commands. */
+  async directoryOf(commands: string[]): Promise<string> {
+    const path = this.newPath();
+    await mkdir(path, { mode: 0o755 });
+    for (const command of commands) {
+      await symlink((await this.exec.run(['which', command])).stdout.trim(), join(path, command));
+    }
+    return path;
+  }
+
+  #open(exec: Exec, dir: string, runDir: string, images: FileImageCatalogue): Promise<QemuHypervisor> {
     return QemuHypervisor.open({ exec, dataDir: dir, runDir, boot: images.boot, accel: 'tcg', vmUser: USER });
   }
 

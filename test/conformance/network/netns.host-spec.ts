@@ -1,10 +1,10 @@
-import { readFile, readdir, writeFile } from 'node:fs/promises';
+import { readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { NetnsNetwork } from '../../../host-worker/drivers/netns/netns-network.driver.js';
+import { type NetnsOptions, NetnsNetwork } from '../../../host-worker/drivers/netns/netns-network.driver.js';
 import { probeNetns } from '../../../host-worker/drivers/netns/netns-probe.js';
-import { ChildProcessExec } from '../../../host-worker/exec.js';
+import { ChildProcessExec, type Exec } from '../../../host-worker/exec.js';
 import { describeNetworkConformance } from './network.conformance.js';
 import {
   type TestNamespace,
@@ -20,7 +20,7 @@ const CIDR = '10.98.0.0/24';
 const USER = 'nobody';
 const unique = `t${process.pid}`;
 
-function driver(hostTag: string, slotsDir: string, more: { txMegabitsPerSecond?: number } = {}): NetnsNetwork {
+function driver(hostTag: string, slotsDir: string, more: Partial<NetnsOptions> = {}): NetnsNetwork {
   return new NetnsNetwork({ cidr: CIDR, hostTag, vmUser: USER, exec, slotsDir, ...more });
 }
 
@@ -178,6 +178,76 @@ describe('netns beyond the port', () => {
     await network.remove(id);
     await network.removeHostTableIfUnused();
     expect(await leftovers(slots.dir, new RegExp(`^sbx-${id}$`))).toEqual([]);
+    await slots.remove();
+  });
+
+  it('is found by the name that its link bears, and removed, when somebody deleted or damaged its slot', async () => {
+    const slots = await scratch();
+    const warned: unknown[] = [];
+    const network = driver(`lost_${unique}`, slots.dir, { warn: ({ path }) => warned.push(path) });
+    await network.ensureHostTable();
+    const id = `${unique}l`;
+    for (const damage of ['deleted', 'damaged']) {
+      const made = await network.ensure(id, { egress: true });
+      const [slot] = await readdir(slots.dir);
+      const path = join(slots.dir, slot ?? '');
+      await (damage === 'deleted' ? rm(path) : writeFile(path, '{"id":'));
+      expect(await network.find(id)).toBeUndefined();
+      expect(await network.list()).toEqual([id]);
+      expect(warned.includes(path)).toBe(damage === 'damaged');
+      await driver(`other_${unique}`, slots.dir).remove(id);
+      expect(await network.list()).toEqual([id]);
+      await network.remove(id);
+      expect(await network.list()).toEqual([]);
+      expect(await leftovers(slots.dir, new RegExp(`^${made.namespace}$`))).toEqual([]);
+    }
+    await network.removeHostTableIfUnused();
+    await slots.remove();
+  });
+
+  it('lets no link out, at its start, that is gone: the next one of that name may be another sandbox', async () => {
+    const slots = await scratch();
+    const network = driver(`gone_${unique}`, slots.dir);
+    await network.ensureHostTable();
+    await network.ensure(`${unique}g`, { egress: true });
+    const table = ['inet', `torpor_gone_${unique}`];
+    const members = async (): Promise<string> => (await exec.run(['nft', 'list', 'set', ...table, 'egress'])).stdout;
+    const living = /"(tp\w+)"/.exec(await members())?.[1] ?? '';
+    const planted = `${living.slice(0, 9)}zz`;
+    await exec.run(['nft', 'add', 'element', ...table, 'egress', `{ "${planted}" }`]);
+    expect(await members()).toContain(planted);
+    await driver(`gone_${unique}`, slots.dir).ensureHostTable();
+    expect(await members()).not.toContain(planted);
+    expect(await members()).toContain(living);
+    await network.remove(`${unique}g`);
+    await network.removeHostTableIfUnused();
+    await slots.remove();
+  });
+
+  it.each([
+    ['ip', /^ip -batch/, 'iproute2'],
+    ['nft', /^nft/, 'nftables'],
+  ])('names the package of %s when it is missing, and leaves nothing', async (command, line, name) => {
+    const slots = await scratch();
+    const missing: Exec = {
+      run: (argv, options) =>
+        line.test(argv.join(' ')) ? new ChildProcessExec('/nowhere').run([command], options) : exec.run(argv, options),
+      spawnDetached: (argv, options) => exec.spawnDetached(argv, options),
+    };
+    const network = new NetnsNetwork({
+      cidr: CIDR,
+      hostTag: `miss_${unique}`,
+      vmUser: USER,
+      exec: missing,
+      slotsDir: slots.dir,
+    });
+    const id = `${unique}m`;
+    await expect(network.ensure(id, { egress: true })).rejects.toThrow(new RegExp(`apt-get install ${name}`));
+    // What could not be undone without the command is found once it is there again.
+    const mended = driver(`miss_${unique}`, slots.dir);
+    await mended.remove(id);
+    expect(await leftovers(slots.dir, new RegExp(`^sbx-${id}$`))).toEqual([]);
+    await mended.removeHostTableIfUnused();
     await slots.remove();
   });
 

@@ -1,5 +1,5 @@
-import { createHash } from 'node:crypto';
-import { access, mkdir, mkdtemp, realpath, rm, stat, writeFile } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { access, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,6 +11,7 @@ import { readConfig } from '../../../cli/config.js';
 import { imagesFile } from '../../../cli/platform/guest-image.js';
 import { ensureTemporal } from '../../../cli/platform/temporal-binary.js';
 import { ChildProcessExec } from '../../../host-worker/exec.js';
+import { hostTable, hostTag } from '../../../host-worker/host-tag.js';
 import { hostQueue } from '../../../workflows/contract/ids.js';
 import { type TestNamespace, standInGuest } from '../network/stand-in-guest.js';
 import { HOST_ID, REGISTRATION_TOKEN, StubControlPlane } from './stub-control-plane.js';
@@ -79,15 +80,21 @@ function start(over: Record<string, string> = {}): WorkerProcess {
 }
 
 async function removeRules(dataDir: string): Promise<void> {
-  const table = `torpor_${createHash('sha256')
-    .update(await realpath(dataDir))
-    .digest('hex')
-    .slice(0, 8)}`;
+  const table = hostTable(await hostTag(dataDir));
   await exec.run(['nft', '-f', '-'], { input: `add table inet ${table}\ndelete table inet ${table}\n` });
 }
 
+/** A process that is to be found by its arguments, as a VMM whose start was not recorded. */
+function spawnVmm(socket: string): { ended: Promise<unknown> } {
+  const argument = `socket,id=control,path=${socket}`;
+  const child = spawn('sleep', ['600'], { argv0: `vmm ${argument}`, stdio: 'ignore' });
+  return { ended: new Promise((resolve) => child.once('exit', resolve)) };
+}
+
+let steps = 0;
+
 function step(name: string, input: object): Promise<unknown> {
-  const workflowId = `${name}-${process.pid}`;
+  const workflowId = `${name}-${process.pid}-${(steps += 1)}`;
   return temporal.client.workflow.execute('OneStep', {
     workflowId,
     taskQueue: QUEUE,
@@ -120,6 +127,61 @@ describe('the process of a host worker', () => {
     expect([await worker.ended, worker.output]).toEqual([0, expect.stringContaining('stopped; VMs go on')]);
     // What is done beside the steps was begun, and is over as well.
     expect((await stat(console)).size).toBeLessThan(300_000);
+  }, 120_000);
+
+  it('removes at its start what has ended and was left behind, and nothing that is not known to have ended', async () => {
+    const left = ['gone', 'unknown', 'living'].map((name) => `${name}${process.pid}`);
+    const folders = left.map((name) => join(dir, 'data/sandboxes', name));
+    const journals = left.map((name) => join(dir, 'data/journal', `${name}.jsonl`));
+    const [gone = '', unknown = '', living = ''] = left;
+    const worker = start();
+    await worker.says('"ready":"host-worker"');
+    for (const sandboxId of left) await step('setUpNetwork', { ...op, sandboxId, egress: true });
+    worker.signal('SIGKILL');
+    await worker.ended;
+    // What each kind of death leaves: an overlay, half a snapshot, half a build, run files, a socket, a control group.
+    for (const folder of folders) {
+      await mkdir(join(folder, 'snapshots/7.partial'), { recursive: true });
+      await writeFile(join(folder, 'snapshots/7.partial/memory'), 'half');
+      await writeFile(join(folder, 'disk.qcow2'), 'overlay');
+    }
+    const elsewhere = left.flatMap((name) => [
+      join(dir, 'data/templates', `${name}.partial`),
+      join(dir, 'run/vms', name),
+    ]);
+    for (const folder of elsewhere) await mkdir(join(folder, 'qemu'), { recursive: true });
+    const orphan = spawnVmm(join(dir, 'run/vms', gone, 'qemu/control'));
+    api.verdicts.set(gone, 'ended').set(living, 'live');
+
+    const next = start();
+    await next.says('"ready":"host-worker"');
+    await orphan.ended;
+    const there = async (path: string): Promise<boolean> =>
+      access(path).then(
+        () => true,
+        () => false,
+      );
+    const seen = await Promise.all(
+      [...folders, ...elsewhere, ...left.map((name) => `/run/netns/sbx-${name}`)].map(there),
+    );
+    expect(seen).toEqual([false, true, true, false, false, true, true, true, true, false, true, true]);
+    // Half a snapshot is of no use to anybody but the step that makes it, which begins anew.
+    expect(await there(join(dir, 'data/sandboxes', living, 'snapshots/7.partial'))).toBe(false);
+    expect(await there(join(dir, 'data/sandboxes', unknown, 'snapshots/7.partial'))).toBe(true);
+    expect(await Promise.all(journals.map(there))).toEqual([true, true, true]);
+    const rules = (await exec.run(['nft', 'list', 'table', 'inet', hostTable(await hostTag(join(dir, 'data')))]))
+      .stdout;
+    expect(rules.match(/"tp[0-9a-f]{6}n[0-9a-z]+"/g)).toHaveLength(2);
+    expect(next.output).toMatch(/kept, as nobody can say that they have ended/);
+
+    for (const id of [unknown, living]) api.verdicts.set(id, 'ended');
+    next.signal('SIGTERM');
+    await next.ended;
+    const last = start();
+    await last.says('"ready":"host-worker"');
+    expect((await Promise.all([...folders, ...elsewhere].map(there))).filter((left) => left)).toEqual([]);
+    last.signal('SIGTERM');
+    await last.ended;
   }, 120_000);
 
   it('goes on after a restart, and ends at once when nothing runs', async () => {

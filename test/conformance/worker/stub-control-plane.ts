@@ -1,5 +1,6 @@
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import type { Verdict } from '../../../activities/host/ports.js';
 import { deferred } from '../../support/deferred.js';
 
 export const HOST_ID = 'h0stpr0cess';
@@ -10,15 +11,20 @@ export class StubControlPlane {
   readonly #server: Server;
   /** A worker asks what to tell a guest. */
   readonly asked = deferred();
+  /** What it says of sandboxes; it has never heard of any other. */
+  readonly verdicts = new Map<string, Verdict>();
   readonly #mayAnswer = deferred();
 
   private constructor() {
     this.#server = createServer((req, res) => {
       const path = req.url ?? '';
-      req.resume().on('end', () => {
+      let sent = '';
+      req.setEncoding('utf8').on('data', (text: string) => (sent += text));
+      req.on('end', () => {
         if (path === '/v1/hosts/register') return this.#register(req.headers['x-registration-token'], res);
         if (path === '/v1/hosts/self/heartbeat') return json(res, 200, { host_id: HOST_ID });
         if (path.endsWith('/guest-config')) return void this.#guestConfig(res);
+        if (path === '/v1/hosts/self/verdicts') return this.#verdicts(sent, res);
         return json(res, 200, { items: [] });
       });
     });
@@ -41,6 +47,12 @@ export class StubControlPlane {
   async close(): Promise<void> {
     this.#server.closeAllConnections();
     await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  #verdicts(sent: string, res: ServerResponse): void {
+    const { ids } = JSON.parse(sent) as { ids: string[] };
+    const said = (verdict: Verdict) => ids.filter((id) => (this.verdicts.get(id) ?? 'unknown') === verdict);
+    json(res, 200, { live: said('live'), ended: said('ended'), unknown: said('unknown') });
   }
 
   #register(token: unknown, res: ServerResponse): void {
