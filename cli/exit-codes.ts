@@ -8,6 +8,7 @@ export const EXIT = {
   conflict: 5,
   unauthorized: 6,
   timeout: 7,
+  unfinished: 8,
   interrupted: 130,
 } as const;
 
@@ -22,5 +23,6 @@ export const EXIT_MEANINGS: readonly (readonly [ExitCode, string])[] = [
   [EXIT.conflict, 'the state of the thing, another operation or another process is in the way'],
   [EXIT.unauthorized, 'the key is missing, wrong or not allowed to do this'],
   [EXIT.timeout, 'it took longer than the deadline'],
+  [EXIT.unfinished, 'something is left: it waits, could not be mended, or is for you to decide'],
   [EXIT.interrupted, 'stopped by Ctrl-C'],
 ];

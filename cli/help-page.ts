@@ -5,6 +5,8 @@ import { EXIT, EXIT_MEANINGS, type ExitCode } from './exit-codes.js';
 export interface HelpPage {
   /** Paragraphs after the options: what happens, in what order, what is left behind. */
   notes?: readonly string[];
+  /** What the command's own words mean. */
+  terms?: { title: string; rows: readonly (readonly [term: string, meaning: string])[] };
   environment?: readonly (readonly [name: string, meaning: string])[];
   files?: readonly (readonly [path: string, meaning: string])[];
   exit: readonly ExitCode[];
@@ -23,7 +25,7 @@ const API_FILES = [
   ['$TORPOR_HOME/credentials.json', 'address and key of the platform of this machine (mode 0600)'],
 ] as const;
 
-const API_EXITS = [
+export const API_EXITS: readonly ExitCode[] = [
   EXIT.ok,
   EXIT.failed,
   EXIT.usage,
@@ -47,6 +49,7 @@ export function addHelpPage(command: Command, page: HelpPage): Command {
   );
   const sections = [
     ...(page.notes ?? []).map((note) => wrap(note, '')),
+    ...(page.terms === undefined ? [] : [table(page.terms.title, page.terms.rows)]),
     table('Environment:', page.environment),
     table('Files:', page.files),
     table('Exit status:', [...meanings, ...(page.exitNotes ?? [])]),

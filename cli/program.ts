@@ -5,6 +5,7 @@ import { addDemoCommand } from './commands/demo.js';
 import { addDoctorCommand } from './commands/doctor.js';
 import { addHostCommands } from './commands/host.js';
 import { addOperationCommands } from './commands/operation.js';
+import { addOpsCommands } from './commands/ops.js';
 import { addSandboxCommands } from './commands/sandbox.js';
 import { addSetupCommand } from './commands/setup.js';
 import { addTemplateCommands } from './commands/template.js';
@@ -31,6 +32,7 @@ export function createProgram(config: CliConfig): Command {
   addDemoCommand(program, config);
   addSandboxCommands(program, config);
   addOperationCommands(program, config);
+  addOpsCommands(program, config);
   addTemplateCommands(program, config);
   addHostCommands(program, config);
   return program;

@@ -34,6 +34,7 @@ function operation(overrides: Partial<Operation>): Operation {
     state: 'running',
     step: null,
     host_id: 'h1',
+    run_id: 'run1',
     temporal_url: 'http://ui/run',
     started_at: '2026-01-01T00:00:00Z',
     finished_at: null,

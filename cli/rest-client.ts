@@ -44,6 +44,8 @@ interface RequestOptions {
 
 /** Longer than any answer that does not wait for a workflow, exec excepted. */
 const TIMEOUT_MS = 30_000;
+/** It waits for every host, those that do not answer included. */
+const RECONCILE_TIMEOUT_MS = 300_000;
 
 /** REST v1 with its errors as CliErrors. */
 export class RestClient {
@@ -63,6 +65,9 @@ export class RestClient {
   }
   resume(id: string): Promise<rest.Sandbox> {
     return this.#json('POST', `/v1/sandboxes/${id}/resume`);
+  }
+  recover(id: string, body: { discard_memory: boolean }): Promise<rest.Sandbox> {
+    return this.#json('POST', `/v1/sandboxes/${id}/recover`, { body });
   }
   destroy(id: string): Promise<rest.Sandbox> {
     return this.#json('DELETE', `/v1/sandboxes/${id}`);
@@ -110,6 +115,12 @@ export class RestClient {
   }
   hosts(query: Record<string, string | number | undefined> = {}): Promise<rest.Page<rest.Host>> {
     return this.#json('GET', '/v1/hosts', { query });
+  }
+  reconcile(body: { dry_run: boolean; remove_unknown: boolean }): Promise<rest.ReconcileReport> {
+    return this.#json('POST', '/v1/ops/reconcile', { body, signal: AbortSignal.timeout(RECONCILE_TIMEOUT_MS) });
+  }
+  findings(query: Record<string, string | number | undefined>): Promise<rest.Page<rest.LoggedFinding>> {
+    return this.#json('GET', '/v1/ops/findings', { query });
   }
 
   async #json<T>(method: string, path: string, options: RequestOptions = {}): Promise<T> {

@@ -1,4 +1,6 @@
 import type { Failure } from '../workflows/contract/errors.js';
+import type { FindingKind, Reconciled } from '../workflows/contract/findings.js';
+import type { MemoryLossPolicy } from '../workflows/contract/operations.js';
 import type { BuildState, OperationKind, OperationState, SandboxState } from '../workflows/contract/states.js';
 
 /** The answers of REST v1, as far as the command reads them. */
@@ -13,8 +15,10 @@ export interface RestFailure extends Pick<Failure, 'step' | 'message'> {
   /** How often the step was tried, of an operation that was asked for by id. */
   attempts?: number | null;
   suggestion?: string;
+  /** Undo steps that failed too. */
+  needs_attention?: string[];
   at?: string;
-  operation_id?: string;
+  operation_id?: string | null;
 }
 
 export interface Sandbox {
@@ -25,6 +29,11 @@ export interface Sandbox {
   memory_mb: number;
   timeout_seconds: number;
   on_timeout: 'pause' | 'destroy';
+  on_memory_loss: MemoryLossPolicy;
+  /** The newest loss: it runs, but what it had in memory before is gone. */
+  memory_lost: { at: string; reason: string; operation_id: string } | null;
+  /** In `error` and `missing`. */
+  next_steps: string | null;
   expires_at: string | null;
   egress: boolean;
   metadata: Record<string, string>;
@@ -46,6 +55,7 @@ export interface Operation {
   state: OperationState;
   step: string | null;
   host_id: string | null;
+  run_id: string;
   temporal_url: string | null;
   started_at: string;
   finished_at: string | null;
@@ -112,6 +122,8 @@ export interface Host {
   cpu: string;
   drivers: Record<string, string>;
   heartbeat_at: string;
+  /** Since when its sandboxes are `missing`. */
+  lost_at: string | null;
 }
 
 export interface SandboxEvent {
@@ -153,6 +165,7 @@ export interface CreateRequest {
   env?: Record<string, string>;
   egress?: boolean;
   cold?: boolean;
+  on_memory_loss?: MemoryLossPolicy;
 }
 
 export interface BuildRequest {
@@ -161,4 +174,26 @@ export interface BuildRequest {
   vcpus?: number;
   memory_mb?: number;
   setup?: string[];
+}
+
+/** Something that was not as it should be, and what became of it. */
+export interface Finding {
+  kind: FindingKind;
+  host_id: string | null;
+  sandbox_id: string | null;
+  outcome: Reconciled['outcome'];
+  before: Record<string, unknown>;
+  after: Record<string, unknown>;
+}
+
+export interface LoggedFinding extends Finding {
+  id: string;
+  at: string;
+}
+
+export interface ReconcileReport {
+  dry_run: boolean;
+  hosts: { asked: number; answered: number };
+  sandboxes: number;
+  findings: Finding[];
 }

@@ -5,6 +5,7 @@ import type { CliConfig } from '../config.js';
 import { age, seconds } from '../durations.js';
 import { addHelpPage, apiPage } from '../help-page.js';
 import { describeProgress, waitForOperation } from '../operation-wait.js';
+import { pendingRows } from './pending-steps.js';
 import { positiveInteger } from '../option-values.js';
 import { collect, findApi, RestClient } from '../rest-client.js';
 import type { Operation } from '../rest-types.js';
@@ -52,12 +53,15 @@ export function addOperationCommands(program: Command, config: CliConfig): void 
     .command('get')
     .summary('show one operation')
     .description(
-      'Shows one operation: where it stands, or how it ended and why, with a link to its run in the Temporal UI.',
+      'Shows one operation: where it stands and what holds it up, or how it ended and why, and what to do, with a link to its run in the Temporal UI.',
     )
     .argument('<id>', 'its id')
     .option('--json', 'as JSON', false)
     .action((id: string, options: { json: boolean }) => showOperation(config, id, options.json));
-  addHelpPage(get, apiPage({ examples: [['torpor op get ID', 'what it waits for, and how often it was tried']] }));
+  addHelpPage(
+    get,
+    apiPage({ examples: [['torpor op get ID', 'what it waits for, how often it was tried, and what to do']] }),
+  );
 
   const retry = op
     .command('retry')
@@ -106,10 +110,13 @@ async function showOperation(config: CliConfig, id: string, json: boolean): Prom
       ...(failure === null ? [] : [['failure', `${failure.step}: ${failure.message} (${failure.code})`]]),
       ...(failure?.attempts == null ? [] : [['attempts', String(failure.attempts)]]),
       ...(failure?.suggestion === undefined ? [] : [['what to do', failure.suggestion]]),
+      ...(failure?.needs_attention === undefined ? [] : [['not undone', failure.needs_attention.join('; ')]]),
+      ...pendingRows(operation),
       ['started', operation.started_at],
       ['took', took(operation)],
       ...(operation.retry_of === null ? [] : [['retry of', operation.retry_of]]),
-      ['run', operation.temporal_url ?? ''],
+      ['run id', operation.run_id],
+      ['in the UI', operation.temporal_url ?? ''],
     ],
   );
 }

@@ -1,3 +1,4 @@
+import type { MemoryLossPolicy } from '../../workflows/contract/operations.js';
 import { CliError } from '../cli-error.js';
 import type { CliConfig } from '../config.js';
 import { waitForOperation } from '../operation-wait.js';
@@ -22,6 +23,7 @@ export interface CreateOptions extends WaitOptions {
   metadata?: Record<string, string>;
   egress: boolean;
   cold: boolean;
+  onMemoryLoss?: MemoryLossPolicy;
   idempotencyKey?: string;
 }
 
@@ -41,6 +43,7 @@ function createRequest(options: CreateOptions): CreateRequest {
     ...(options.memory === undefined ? {} : { memory_mb: options.memory }),
     ...(options.timeout === undefined ? {} : { timeout_seconds: options.timeout }),
     ...(options.onTimeout === undefined ? {} : { on_timeout: options.onTimeout }),
+    ...(options.onMemoryLoss === undefined ? {} : { on_memory_loss: options.onMemoryLoss }),
     ...(options.env === undefined ? {} : { env: options.env }),
     ...(options.metadata === undefined ? {} : { metadata: options.metadata }),
     egress: options.egress,
@@ -50,10 +53,14 @@ function createRequest(options: CreateOptions): CreateRequest {
 
 export type Verb = 'pause' | 'resume' | 'destroy';
 
+/** Started, not ended: the answer says which operation is under way. */
+export type Change = (client: RestClient, id: string) => Promise<Sandbox>;
+
 /** Each in turn; one that fails does not keep the others from being tried. */
 export async function changeSandboxes(
   config: CliConfig,
-  verb: Verb,
+  verb: string,
+  start: Change,
   ids: string[],
   options: WaitOptions,
 ): Promise<void> {
@@ -63,7 +70,7 @@ export async function changeSandboxes(
   for (const abbreviated of ids) {
     try {
       const id = await fullSandboxId(client, abbreviated);
-      changed.push(await settle(client, await client[verb](id), verb, options));
+      changed.push(await settle(client, await start(client, id), verb, options));
     } catch (error) {
       if (!(error instanceof CliError) || ids.length === 1) throw error;
       failures.push(error);

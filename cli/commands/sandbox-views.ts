@@ -55,13 +55,14 @@ export async function showSandbox(config: CliConfig, id: string, json: boolean):
       ['state', coloured(sandbox)],
       ...(operation === null ? [] : [['operation', `${operation.kind} (${operation.id})`]]),
       ...(failure === null ? [] : [['failure', `${failure.step}: ${failure.message}`]]),
-      ...(failure?.suggestion === undefined ? [] : [['what to do', failure.suggestion]]),
+      ...adviceRows(sandbox),
       ['template', sandbox.template],
       ['size', `${sandbox.vcpus} vCPU, ${sandbox.memory_mb} MiB`],
       [
         'timeout',
         sandbox.timeout_seconds === 0 ? 'never' : `${sandbox.on_timeout} after ${sandbox.timeout_seconds} s idle`,
       ],
+      ['on memory loss', sandbox.on_memory_loss === 'reboot' ? 'boots from its disk' : 'waits in `error`'],
       ['expires', sandbox.expires_at ?? 'never'],
       ['egress', sandbox.egress ? 'on' : 'off'],
       ['host', sandbox.host_id ?? ''],
@@ -72,6 +73,15 @@ export async function showSandbox(config: CliConfig, id: string, json: boolean):
       ['metadata', metadata.join(' ')],
     ],
   );
+}
+
+/** What was lost, and what can be done: where nothing can or need be, what its last failure suggests. */
+function adviceRows({ failure, memory_lost: lost, next_steps: next }: Sandbox): string[][] {
+  const advice = next ?? failure?.suggestion;
+  return [
+    ...(lost === null ? [] : [['memory lost', `${lost.at}: ${lost.reason} (operation ${lost.operation_id})`]]),
+    ...(advice === undefined ? [] : [['what to do', advice]]),
+  ];
 }
 
 export interface LogOptions {

@@ -10,6 +10,7 @@ import {
   type WaitOptions,
 } from './sandbox-lifecycle.js';
 import { execInSandbox, type ExecOptions } from './sandbox-exec.js';
+import { addRecoverCommand } from './sandbox-recover.js';
 import {
   extendSandbox,
   listSandboxes,
@@ -31,6 +32,7 @@ export function addSandboxCommands(program: Command, config: CliConfig): void {
   addLooking(sandbox, config);
   addUsing(sandbox, config);
   addChanging(sandbox, config);
+  addRecoverCommand(sandbox, config);
 }
 
 function addCreate(sandbox: Command, config: CliConfig): void {
@@ -47,6 +49,12 @@ function addCreate(sandbox: Command, config: CliConfig): void {
       nonNegativeInteger,
     )
     .addOption(new Option('--on-timeout <what>', 'what happens then (default: "pause")').choices(['pause', 'destroy']))
+    .addOption(
+      new Option(
+        '--on-memory-loss <what>',
+        'what happens when its memory is lost with its host: boot from the disk, or wait in `error` (default: "reboot")',
+      ).choices(['reboot', 'error']),
+    )
     .option('--env <NAME=VALUE>', 'environment of everything that runs in it; repeatable', keyValue)
     .option('--metadata <NAME=VALUE>', 'labels to find it by; repeatable', keyValue)
     .option('--no-egress', 'no way out of the sandbox')
@@ -64,6 +72,7 @@ function addCreate(sandbox: Command, config: CliConfig): void {
       examples: [
         ['id=$(torpor sandbox create)', 'keep the id'],
         ['torpor sandbox create --timeout 300 --on-timeout destroy --metadata job=42', 'for one job'],
+        ['torpor sandbox create --on-memory-loss error', 'a reboot would do harm: let a person decide'],
         ['torpor sandbox create --vcpus 2 --memory 1024 --no-egress --json', 'bigger, and cut off'],
       ],
     }),
@@ -96,7 +105,9 @@ function addLooking(sandbox: Command, config: CliConfig): void {
   const get = sandbox
     .command('get')
     .summary('show one sandbox')
-    .description('Shows one sandbox: its state, and when something failed, what and what to do about it.')
+    .description(
+      'Shows one sandbox: its state, whether its memory was ever lost, and when something failed, what and what to do.',
+    )
     .argument('<id>', 'its id')
     .option('--json', 'as JSON, with the token of the guest agent', false)
     .action((id: string, options: { json: boolean }) => showSandbox(config, id, options.json));
@@ -253,7 +264,9 @@ function addChanging(sandbox: Command, config: CliConfig): void {
       .argument('<id...>', 'one or more ids')
       .option('--no-wait', 'return as soon as it is accepted')
       .option('--json', 'the sandbox (several: a list) as JSON', false)
-      .action((ids: string[], options: WaitOptions) => changeSandboxes(config, verb, ids, options));
+      .action((ids: string[], options: WaitOptions) =>
+        changeSandboxes(config, verb, (client, id) => client[verb](id), ids, options),
+      );
     addHelpPage(command, apiPage({ notes: [ID_NOTE], examples: [[example, summary]] }));
   }
 }
