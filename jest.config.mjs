@@ -47,10 +47,10 @@ const config = {
   testTimeout: 30_000,
   projects: [
     tier('unit', [
-      '{api,workflows,activities,host-worker,proto,migrations,cli,bench,test/support,test/tools}/**/*.spec.ts',
+      '{api,workflows,activities,host-worker,proto,migrations,cli,bench,test/support,test/tools,test/chaos,test/runbook}/**/*.spec.ts',
     ]),
     tier('rules', ['test/rules/**/*.spec.ts']),
-    tier('compose', ['test/compose/**/*{.,-}spec.ts']),
+    tier('compose', ['test/compose/**/*{.,-}spec.ts', 'test/cluster/**/*.spec.ts']),
     tier('db', ['test/db/**/*{.,-}spec.ts']),
     tier('workflow', ['test/workflow/**/*{.,-}spec.ts'], {
       globalSetup: '<rootDir>/test/support/workflow-tier-setup.mjs',
@@ -61,6 +61,11 @@ const config = {
       globalSetup: '<rootDir>/test/support/e2e-tier-setup.mjs',
       globalTeardown: '<rootDir>/test/support/e2e-tier-teardown.mjs',
     }),
+    tier('runbook', ['test/runbook/**/*.runbook-spec.ts'], {
+      globalSetup: '<rootDir>/test/runbook/runbook-tier-setup.mjs',
+      globalTeardown: '<rootDir>/test/support/e2e-tier-teardown.mjs',
+    }),
+    tier('cluster', ['test/cluster/**/*.host-spec.ts']),
   ],
 };
 

@@ -2,8 +2,8 @@ import { spawn } from 'node:child_process';
 import { ROOT } from '../support/root.js';
 
 export interface CommandOptions {
-  /** 'capture' keeps the output for the caller to print; 'show' lets the person at the terminal follow it. */
-  output: 'capture' | 'show';
+  /** 'capture' keeps the output for the caller to print; 'show' lets the person at the terminal follow it; 'both' does. */
+  output: 'capture' | 'show' | 'both';
   cwd?: string;
   env?: Record<string, string>;
   /** Ends a command that hangs: a run that never finishes tells nobody what failed. */
@@ -35,6 +35,10 @@ export async function runCommand(argv: readonly string[], options: CommandOption
   const stdout: Buffer[] = [];
   child.stdout?.on('data', (chunk: Buffer) => void (stdout.push(chunk), chunks.push(chunk)));
   child.stderr?.on('data', (chunk: Buffer) => void chunks.push(chunk));
+  if (options.output === 'both') {
+    child.stdout?.on('data', (chunk: Buffer) => void process.stdout.write(chunk));
+    child.stderr?.on('data', (chunk: Buffer) => void process.stderr.write(chunk));
+  }
   const note = (text: string) => void chunks.push(Buffer.from(`${text}\n`));
 
   const timers: NodeJS.Timeout[] = [];
@@ -43,7 +47,7 @@ export async function runCommand(argv: readonly string[], options: CommandOption
     const end = () => {
       const text = `ended after ${deadlineMs / 1000} s, its deadline: ${argv.join(' ')}`;
       note(text);
-      if (options.output === 'show') console.error(text);
+      if (options.output !== 'capture') console.error(text);
       child.kill('SIGTERM');
       timers.push(setTimeout(() => child.kill('SIGKILL'), GRACE_MS));
     };

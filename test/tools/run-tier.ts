@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { ROOT } from '../support/root.js';
 import { countGoResults, failedGoOutput } from './go-results.js';
 import { countJestResults } from './jest-results.js';
+import { countMatrixResults } from './matrix-results.js';
 import { runCommand } from './run-command.js';
 import { addCounts, type TestCounts } from './test-counts.js';
 import type { Tier } from './tiers.js';
@@ -11,7 +12,14 @@ import type { Tier } from './tiers.js';
 const AGENT = join(ROOT, 'guest/envd');
 
 export function runTier(tier: Tier, files: readonly string[]): Promise<TestCounts> {
-  return tier.runner === 'go' ? runGoTier(tier) : runJestTier(tier, files);
+  switch (tier.runner) {
+    case 'go':
+      return runGoTier(tier);
+    case 'matrix':
+      return runMatrixTier(tier, files);
+    case 'jest':
+      return runJestTier(tier, files);
+  }
 }
 
 async function runJestTier(tier: Tier, files: readonly string[]): Promise<TestCounts> {
@@ -56,6 +64,20 @@ async function runGoTier(tier: Tier): Promise<TestCounts> {
     counts,
     problem(`${tier.name}: go test ended with ${tests.exitCode ?? 'a signal'} though no test failed`),
   ]);
+}
+
+/** A cross-section of the kill matrix; the whole of it is `npm run test:chaos`. */
+async function runMatrixTier(tier: Tier, options: readonly string[]): Promise<TestCounts> {
+  const argv = [process.execPath, '--import', './test/tools/typescript.mjs', 'test/chaos/matrix.ts', '--short'];
+  const { exitCode, stdout } = await runCommand([...argv, ...options], {
+    output: 'both',
+    deadlineMs: tier.deadlineMinutes * 60_000,
+  });
+  const counts = countMatrixResults(stdout);
+  if (counts === undefined)
+    return problem(`${tier.name}: the matrix ended with ${exitCode ?? 'a signal'} and no result`);
+  if (exitCode === 0 || counts.failed > 0) return ranSomething(tier, counts);
+  return addCounts([counts, problem(`${tier.name}: the matrix ended with ${exitCode ?? 'a signal'}`)]);
 }
 
 function ranSomething(tier: Tier, counts: TestCounts): TestCounts {

@@ -100,8 +100,9 @@ describe('the verdict', () => {
 });
 
 describe('the choice of tiers', () => {
-  it('is all of them in their order, or those that were named', () => {
-    expect(chooseTiers([]).tiers).toBe(TIERS);
+  it('is all that are not on demand, in their order, or those that were named', () => {
+    expect(chooseTiers([]).tiers).toEqual(TIERS.filter(({ name }) => name !== 'cluster'));
+    expect(chooseTiers(['cluster']).tiers.map(({ name }) => name)).toEqual(['cluster']);
     expect(chooseTiers(['workflow', 'unit', 'cli/']).tiers.map(({ name }) => name)).toEqual(['unit', 'workflow']);
     expect(chooseTiers(['unit', 'cli/']).files).toEqual(['cli/']);
   });

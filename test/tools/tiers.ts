@@ -1,8 +1,8 @@
 /** The tiers of docs/ARCHITECTURE.md in the order of a full run: what fails fastest comes first. */
 export interface Tier {
   name: string;
-  /** The agent's tests are Go's; every other tier is a project of jest.config.mjs. */
-  runner: 'jest' | 'go';
+  /** The agent's tests are Go's, the kill matrix is a program; every other tier is a project of jest.config.mjs. */
+  runner: 'jest' | 'go' | 'matrix';
   /** Whether it runs the product as built, on a machine that `torpor setup` has prepared. */
   needs: 'nothing' | 'setup';
   /** The agent's tests, mostly compiling, run beside the light tiers; the others have the machine to themselves. */
@@ -11,6 +11,8 @@ export interface Tier {
   files: number;
   /** Ends a tier that hangs. Far above what the slowest machine needs; no test is judged by it. */
   deadlineMinutes: number;
+  /** Runs only when it is named: it needs what takes long to make. */
+  onDemand?: true;
 }
 
 export const TIERS: readonly Tier[] = [
@@ -22,14 +24,18 @@ export const TIERS: readonly Tier[] = [
   { name: 'workflow', runner: 'jest', needs: 'nothing', light: false, files: 2, deadlineMinutes: 20 },
   { name: 'conformance', runner: 'jest', needs: 'setup', light: false, files: 1, deadlineMinutes: 20 },
   { name: 'e2e', runner: 'jest', needs: 'setup', light: false, files: 1, deadlineMinutes: 40 },
+  { name: 'runbook', runner: 'jest', needs: 'setup', light: false, files: 1, deadlineMinutes: 20 },
+  { name: 'chaos', runner: 'matrix', needs: 'setup', light: false, files: 1, deadlineMinutes: 20 },
+  // Compiles a production Temporal server first.
+  { name: 'cluster', runner: 'jest', needs: 'setup', light: false, files: 1, deadlineMinutes: 40, onDemand: true },
 ];
 
-/** `npm test -- unit cli/platform`: tiers by name, anything else narrows the files. No name means all. */
+/** `npm test -- unit cli/platform`: tiers by name, anything else narrows the files. No name means all that are not on demand. */
 export function chooseTiers(args: readonly string[]): { tiers: readonly Tier[]; files: string[] } {
   const named = TIERS.filter(({ name }) => args.includes(name));
   const files = args.filter((arg) => !TIERS.some(({ name }) => name === arg));
   if (files.length > 0 && named.length === 0) {
     throw new Error(`say which tier ${files.join(' ')} belongs to: ${TIERS.map(({ name }) => name).join(', ')}`);
   }
-  return { tiers: named.length > 0 ? named : TIERS, files };
+  return { tiers: named.length > 0 ? named : TIERS.filter(({ onDemand }) => !onDemand), files };
 }
