@@ -1,4 +1,3 @@
-import { log } from '@temporalio/activity';
 import { DomainError, ERRORS, type Failure } from '../../workflows/contract/errors.js';
 import { canMove, OPERATIONS, type OperationKind, type SandboxState } from '../../workflows/contract/states.js';
 import { lockOwned } from './claim.activities.js';
@@ -23,21 +22,11 @@ export function createSettleActivities(
     recordGeneration: (input) => store.transaction((tx) => recordGeneration(tx, input)),
     settle: async (input) => {
       const { timed } = await store.transaction((tx) => settle(tx, input, now()));
-      if (timed && input.sandbox !== 'running') await nudgeKeeper(temporal, input.sandboxId);
+      // Otherwise the keeper would sleep on until the deadline that it knew, an open run of a sandbox that no longer runs.
+      // A Temporal that does not answer fails this attempt: the next one finds the row settled and tells the keeper.
+      if (timed && input.sandbox !== 'running') await temporal.wakeKeeper(input.sandboxId);
     },
   };
-}
-
-/**
- * Otherwise the keeper of the timeout would sleep on until the deadline that it knew, an open run of a sandbox that no
- * longer runs. That is untidy and no more, so an operation does not fail for it.
- */
-async function nudgeKeeper(temporal: Pick<ControlTemporal, 'wakeKeeper'>, sandboxId: string): Promise<void> {
-  try {
-    await temporal.wakeKeeper(sandboxId);
-  } catch (error) {
-    log.warn('the keeper of a timeout could not be told that its sandbox no longer runs', { sandboxId, error });
-  }
 }
 
 async function recordGeneration(

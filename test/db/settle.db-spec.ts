@@ -1,6 +1,4 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { MockActivityEnvironment } from '@temporalio/testing';
-import { DefaultLogger } from '@temporalio/worker';
 import type { ControlActivities } from '../../activities/control/contract.js';
 import { createControlActivities } from '../../activities/control/control-activities.js';
 import { ControlRepository } from '../../api/control/control.repository.js';
@@ -77,17 +75,24 @@ describe('what an operation leaves behind', () => {
     expect(temporal.woken).toEqual([]);
   });
 
-  it('does not fail for a keeper that cannot be told, and says so', async () => {
+  it('is tried again until the keeper is told, with what it wrote standing', async () => {
     const sandboxId = await running(60);
-    const claimed = await claim('pause', sandboxId);
+    const settled = {
+      sandboxId,
+      ...(await claim('pause', sandboxId)),
+      operation: 'succeeded',
+      sandbox: 'paused',
+    } as const;
     temporal.wake = () => Promise.reject(new Error('Temporal is away'));
-    const messages: string[] = [];
-    const logger = new DefaultLogger('WARN', ({ message }) => messages.push(message));
-    const settled = { sandboxId, ...claimed, operation: 'succeeded', sandbox: 'paused' } as const;
-    await new MockActivityEnvironment({}, { logger }).run(() => activities.settle(settled));
+    await expect(activities.settle(settled)).rejects.toMatchObject({
+      message: 'Temporal is away',
+      nonRetryable: false,
+    });
     const row = await database.dataSource.manager.findOneByOrFail(SandboxEntity, { id: sandboxId });
     expect(row).toMatchObject({ state: 'paused', expiresAt: null });
-    expect(messages).toEqual([expect.stringContaining('keeper of a timeout could not be told')]);
+    temporal.wake = () => Promise.resolve();
+    await activities.settle(settled);
+    expect(temporal.woken).toEqual([sandboxId, sandboxId]);
   });
 
   it('remembers where the steps of an operation ran, whatever becomes of its sandbox', async () => {
