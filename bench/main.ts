@@ -1,6 +1,7 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { StepReport } from '../cli/step-report.js';
 import { formatTable } from '../cli/tables.js';
+import { addDurability } from './durability/durability-command.js';
 import { benchLifecycle, type LifecycleRow } from './lifecycle.bench.js';
 
 const LEAST_PAIRS = 1;
@@ -49,4 +50,5 @@ program
     const text = json ? rows.map((row) => JSON.stringify(asObject(row))).join('\n') : asTable(rows);
     process.stdout.write(`${text}\n`);
   });
+addDurability(program);
 await program.parseAsync();

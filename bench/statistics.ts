@@ -7,6 +7,13 @@ export function median(values: readonly number[]): number {
   return Number.isInteger(half) ? (at(half - 1) + at(half)) / 2 : at(Math.floor(half));
 }
 
+/** The smallest value that at least `share` of all values do not exceed. */
+export function quantile(values: readonly number[], share: number): number {
+  const value = values.toSorted((a, b) => a - b)[Math.max(0, Math.ceil(values.length * share) - 1)];
+  if (value === undefined) throw new Error('there is no quantile of nothing');
+  return value;
+}
+
 export interface Pair {
   direct: number;
   torpor: number;
@@ -30,13 +37,13 @@ export function compare(pairs: readonly Pair[], random: () => number = Math.rand
     median(some.map(({ torpor }) => torpor)) / median(some.map(({ direct }) => direct));
   const pick = () => pairs[Math.floor(random() * pairs.length)] as Pair;
   const ratios = Array.from({ length: RESAMPLES }, () => ratioOf(pairs.map(pick))).toSorted((a, b) => a - b);
-  const quantile = (share: number) =>
+  const boundAt = (share: number) =>
     ratios[Math.min(ratios.length - 1, Math.floor(ratios.length * share))] ?? Number.NaN;
   return {
     pairs: pairs.length,
     directMs: median(pairs.map(({ direct }) => direct)),
     torporMs: median(pairs.map(({ torpor }) => torpor)),
     ratio: ratioOf(pairs),
-    interval: [quantile(0.025), quantile(0.975)],
+    interval: [boundAt(0.025), boundAt(0.975)],
   };
 }
