@@ -1,8 +1,6 @@
-import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
-import { runCommand } from '../../cli/platform/command.js';
+import { runCommand, tryCommand } from '../../cli/platform/command.js';
 import { Case, type CasePlan } from './case.js';
 import { leaked, VIOLATIONS, type ViolationKind } from './checks/violation.js';
 import { interruption } from './interruption.js';
@@ -21,6 +19,8 @@ interface Proof {
   expected: ViolationKind | null;
   boundary?: CasePlan['boundary'];
   plant(rig: Rig, one: Case): Promise<void>;
+  /** What the platform's own end of the sandbox does not take away. */
+  remove?(one: Case): Promise<unknown>;
 }
 
 const nothing = () => Promise.resolve();
@@ -70,6 +70,7 @@ const PROOFS: readonly Proof[] = [
     plant: async (_, { subject }) => {
       await runCommand(['ip', 'netns', 'add', `sbx-${subject}`]);
     },
+    remove: ({ subject }) => runCommand(['ip', 'netns', 'delete', `sbx-${subject}`]),
   },
   {
     operation: 'pause',
@@ -92,7 +93,7 @@ async function startSecondVmm(rig: Rig, one: Case): Promise<void> {
     .split('\0')
     .filter(Boolean);
   const own = args.map((arg) => (arg.startsWith('--control=') ? `${arg}-second` : arg));
-  await once(spawn('ip', ['netns', 'exec', `sbx-${one.subject}`, file, ...own], { stdio: 'ignore' }), 'exit');
+  await tryCommand(['ip', 'netns', 'exec', `sbx-${one.subject}`, file, ...own]);
 }
 
 /** Breaks what the checks look at, one thing at a time, and sees that each is found and called by its name. */
@@ -110,6 +111,10 @@ async function prove(rig: Rig): Promise<boolean> {
   };
   await new Round(rig, cases, undefined, { deadlineMs: DEADLINE_MS, beforeExamination: plant }).run();
   for (const line of await rig.leaks.find()) cases.find(({ subject }) => line.includes(subject))?.blame(leaked(line));
+  for (const [index, { remove }] of PROOFS.entries()) {
+    const one = cases[index];
+    if (one !== undefined) await remove?.(one);
+  }
   const rows = PROOFS.map(({ operation, planted, expected }, index) => {
     const one = cases[index];
     const found = VIOLATIONS.filter((kind) => one?.has(kind));
