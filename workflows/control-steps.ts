@@ -32,6 +32,7 @@ export const comparing = proxyLocalActivities<Pick<ControlActivities, 'surveySan
 /** The control steps that take long: they wait for, or start, whole operations. */
 export const waiting = proxyActivities<Pick<ControlActivities, 'expire' | 'repair'>>({
   startToCloseTimeout: '1 hour',
-  heartbeatTimeout: '30 seconds',
+  // As short as that of a host's steps: nobody waits longer for a control worker that was killed.
+  heartbeatTimeout: '10 seconds',
   retry: { initialInterval: '1 second', maximumInterval: '30 seconds' },
 });

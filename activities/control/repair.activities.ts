@@ -16,7 +16,7 @@ type Repairing = Pick<ControlTemporal, 'armKeeper' | 'ensureWatch' | 'startRepai
 /** What became of a finding, without the finding. */
 type Outcome = Pick<Reconciled, 'outcome' | 'after'>;
 
-const HEARTBEAT_MS = 5_000;
+const HEARTBEAT_MS = 2_000;
 /** Operations that are started at once: each waits until a control worker has taken it. */
 const REPAIRS = 8;
 

@@ -6,7 +6,7 @@ import type { ControlStore, ControlTemporal, OperationRecord } from './ports.js'
 
 type TtlActivities = Pick<ControlActivities, 'armTtl' | 'readDeadline' | 'expire' | 'noteExpiryFailure'>;
 
-const HEARTBEAT_MS = 5_000;
+const HEARTBEAT_MS = 2_000;
 
 export function createTtlActivities(store: ControlStore, temporal: ControlTemporal): TtlActivities {
   return {
