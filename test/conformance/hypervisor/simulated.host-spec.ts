@@ -251,7 +251,7 @@ describe('the simulated VMM', () => {
     await expect(hypervisor.start(one, spec)).rejects.toMatchObject({ code: 'timeout' });
     expect(await hypervisor.status(one)).toBe('running');
     await hypervisor.start(one, spec);
-    await expect(hypervisor.status(two)).rejects.toMatchObject({ code: 'EIO' });
+    await expect(hypervisor.status(two)).rejects.toMatchObject({ code: 'command_failed' });
     await inject({ save: { error: 'ENOSPC' }, freeze: { delayMs: 60_000 } });
     await expect(hypervisor.freeze(one, AbortSignal.timeout(50))).rejects.toThrow();
     await inject({ save: { error: 'ENOSPC' } });
