@@ -22,6 +22,10 @@ async function prepare(): Promise<TestCounts['problems']> {
   const steps = [
     { name: 'build', argv: ['npm', 'run', '--silent', 'build'] },
     { name: 'torpor setup', argv: [process.execPath, 'dist/cli/main.js', 'setup'] },
+    {
+      name: 'simulated VMM',
+      argv: [process.execPath, '--import', './test/tools/typescript.mjs', 'test/simulator/compile.ts'],
+    },
   ];
   for (const { name, argv } of steps) {
     heading(name);
