@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { ORPHAN_GRACE_SECONDS } from '../activities/control/orphans.activities.js';
 
 /** What the API process and the control worker are told by their environment. */
 export interface Config {
@@ -81,7 +82,12 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
       'tpr_ and 40 hexadecimal digits',
     ),
     reconcileSeconds: read('TORPOR_RECONCILE_SECONDS', '60', wholeNumber(1, 86_400), '1 to 86400'),
-    orphanGraceSeconds: read('TORPOR_ORPHAN_GRACE_SECONDS', '300', wholeNumber(0, 31_536_000), '0 to 31536000'),
+    orphanGraceSeconds: read(
+      'TORPOR_ORPHAN_GRACE_SECONDS',
+      String(ORPHAN_GRACE_SECONDS),
+      wholeNumber(0, 31_536_000),
+      '0 to 31536000',
+    ),
     logLevel: read('LOG_LEVEL', 'info', oneOf(LOG_LEVELS), LOG_LEVELS.join(', ')),
     workflowBundle: resolve(
       read('TORPOR_WORKFLOW_BUNDLE', 'dist/workflow-bundle.js', matching(/./), 'the path of a file'),

@@ -1,4 +1,5 @@
-import type { ControlPlane, GuestConfig, Verdict } from '../activities/host/ports.js';
+import type { Verdict } from '../activities/host/contract.js';
+import type { ControlPlane, GuestConfig } from '../activities/host/ports.js';
 import { DomainError, isErrorCode } from '../workflows/contract/errors.js';
 import type { SandboxState } from '../workflows/contract/states.js';
 

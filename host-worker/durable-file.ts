@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { DomainError } from '../workflows/contract/errors.js';
-import { hasErrno, isAbsent } from './errno.js';
+import { isAbsent, isDiskFull } from './errno.js';
 import { CommandError } from './exec.js';
 import { saysDiskFull, systemFailure } from './system-failure.js';
 
@@ -57,9 +57,8 @@ export async function removeDurably(path: string): Promise<void> {
  */
 export function storageFailure(err: unknown, doing: string): unknown {
   if (err instanceof DomainError) return err;
-  const reported = hasErrno(err, 'ENOSPC') || hasErrno(err, 'EDQUOT');
   const printed = err instanceof CommandError && saysDiskFull(err.stderr);
-  if (!reported && !printed) return systemFailure(err, doing) ?? err;
+  if (!isDiskFull(err) && !printed) return systemFailure(err, doing) ?? err;
   const reason = err instanceof Error ? err.message : String(err);
   return new DomainError(
     'disk_full',

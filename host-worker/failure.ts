@@ -2,7 +2,7 @@ import { Context } from '@temporalio/activity';
 import { ApplicationFailure, CancelledFailure, TemporalFailure } from '@temporalio/common';
 import type { ActivityExecuteInput, ActivityInboundCallsInterceptor, Next } from '@temporalio/worker';
 import { DomainError, ERRORS, type ErrorCode } from '../workflows/contract/errors.js';
-import { hasErrno } from './errno.js';
+import { isDiskFull } from './errno.js';
 import { CommandError } from './exec.js';
 import { printedRefusal, saysDiskFull, systemFailure } from './system-failure.js';
 
@@ -72,7 +72,7 @@ function classify(err: unknown): Classified {
       why: refusal === undefined ? why : `${why}: ${refusal}`,
     };
   }
-  if (hasErrno(err, 'ENOSPC') || hasErrno(err, 'EDQUOT')) return { code: 'disk_full', details: {}, why };
+  if (isDiskFull(err)) return { code: 'disk_full', details: {}, why };
   if (err instanceof Error && err.name === 'TimeoutError') return { code: 'timeout', details: {}, why };
   const refused = systemFailure(err);
   if (refused !== undefined) return { code: refused.code, details: refused.details, why: refused.message };

@@ -109,9 +109,7 @@ async function bootFromDisk(
   { disk, reason }: Extract<Recovery, { way: 'boot' }>,
 ): Promise<void> {
   const { vcpus, memoryMb, egress, generation, interrupted } = claim;
-  op.undo.push('network', () => host.undo('releaseNetwork', {}));
-  op.undo.push('disk', () => host.undo('detachDisk', { outcome: 'keep' }));
-  op.undo.push('vm', () => host.undo('killVm', {}));
+  keepDiskOnly(op, host);
   op.stage('clear');
   await host.step('clearVm', { disk });
   op.stage('network and disk');
@@ -143,11 +141,15 @@ function takeDown({ op, host, sandboxId }: Recovering): never {
 
 /** Everything but the disk: it is what can be booted later. */
 function releaseAll({ op, host, claim: { interrupted } }: Recovering): void {
+  keepDiskOnly(op, host);
+  if (interrupted?.kind !== 'pause') return;
+  op.undo.push('snapshot', () => host.undo('deleteSnapshot', { generation: interrupted.epoch }));
+}
+
+function keepDiskOnly(op: Operation, host: HostSteps): void {
   op.undo.push('network', () => host.undo('releaseNetwork', {}));
   op.undo.push('disk', () => host.undo('detachDisk', { outcome: 'keep' }));
   op.undo.push('vm', () => host.undo('killVm', {}));
-  if (interrupted?.kind !== 'pause') return;
-  op.undo.push('snapshot', () => host.undo('deleteSnapshot', { generation: interrupted.epoch }));
 }
 
 /** The answer of a recovery that found out and has no good news. */

@@ -1,8 +1,8 @@
 import type { Finding, FindingKind } from '../../workflows/contract/findings.js';
 import type { SandboxState } from '../../workflows/contract/states.js';
-import type { Holding, VmState } from '../host/contract.js';
+import type { Holding, Verdict, VmStatus } from '../host/contract.js';
 import type { SurveyedSandbox } from './contract.js';
-import type { SurveyRow, Verdict } from './survey-ports.js';
+import type { SurveyRow } from './survey-ports.js';
 
 /** All that is known of one host when its rows are compared. */
 export interface Comparison {
@@ -136,7 +136,7 @@ function machineFinding(row: SurveyRow, { vm, snapshots }: Holding): FindingKind
   }
 }
 
-const BESIDE_RUNNING: Readonly<Record<VmState, FindingKind | null>> = {
+const BESIDE_RUNNING: Readonly<Record<VmStatus, FindingKind | null>> = {
   running: null,
   absent: 'vm_lost',
   frozen: 'vm_frozen',

@@ -1,5 +1,4 @@
-import { createHash } from 'node:crypto';
-import { activityInfo, Context } from '@temporalio/activity';
+import { activityInfo } from '@temporalio/activity';
 import { DomainError } from '../../workflows/contract/errors.js';
 import type { Finding, Reconciled } from '../../workflows/contract/findings.js';
 import type { SandboxState } from '../../workflows/contract/states.js';
@@ -7,6 +6,8 @@ import { supersede } from './claim.activities.js';
 import type { Shown } from './compare.js';
 import { eachOf } from './concurrency.js';
 import type { ControlActivities } from './contract.js';
+import { derivedId } from './derived-id.js';
+import { heartbeating } from './heartbeating.js';
 import { loseHost } from './host-lease.activities.js';
 import type { ControlStore, ControlTemporal, ControlTransaction, SandboxRecord } from './ports.js';
 import { asSandboxFailure } from './settle.activities.js';
@@ -16,22 +17,13 @@ type Repairing = Pick<ControlTemporal, 'armKeeper' | 'ensureWatch' | 'startRepai
 /** What became of a finding, without the finding. */
 type Outcome = Pick<Reconciled, 'outcome' | 'after'>;
 
-const HEARTBEAT_MS = 2_000;
 /** Operations that are started at once: each waits until a control worker has taken it. */
 const REPAIRS = 8;
 
 export function createRepairActivities(store: ControlStore, temporal: Repairing, now: () => Date): RepairActivities {
   const repairs = new Repairs(store, temporal, now);
   return {
-    async repair({ findings, reason }) {
-      const { activityId } = activityInfo();
-      const beat = setInterval(() => Context.current().heartbeat(activityId), HEARTBEAT_MS);
-      try {
-        return await repairs.all(findings, reason);
-      } finally {
-        clearInterval(beat);
-      }
-    },
+    repair: ({ findings, reason }) => heartbeating(activityInfo().activityId, () => repairs.all(findings, reason)),
   };
 }
 
@@ -228,8 +220,5 @@ function refused({ code, message }: DomainError): Outcome {
 
 /** The same for the same finding of the same epoch, so that a repeat joins what was started. */
 function repairOpId({ kind, sandboxId, epoch }: Finding): string {
-  const digest = createHash('sha256')
-    .update(JSON.stringify(['repair', kind, sandboxId, epoch]))
-    .digest('hex');
-  return BigInt(`0x${digest}`).toString(36).slice(0, 20);
+  return derivedId('repair', kind, sandboxId, epoch);
 }

@@ -1,11 +1,6 @@
 import type { Reconciled } from '../../workflows/contract/findings.js';
+import type { Verdict } from '../host/contract.js';
 import type { SurveyedSandbox } from './contract.js';
-
-/**
- * What the control plane says of an id that a host holds something of. `live`: a sandbox or running build of this host;
- * `ended`: it has, or it lives elsewhere; `unknown`: this database never knew it.
- */
-export type Verdict = 'live' | 'ended' | 'unknown';
 
 /** A sandbox's row, as far as a comparison needs it. */
 export interface SurveyRow extends SurveyedSandbox {

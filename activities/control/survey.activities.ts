@@ -9,7 +9,8 @@ import { eachOf } from './concurrency.js';
 import type { ControlActivities } from './contract.js';
 import { LOSABLE } from './host-lease.activities.js';
 import type { ControlStore, ControlTemporal } from './ports.js';
-import type { SurveyRow, SurveyStore, Verdict } from './survey-ports.js';
+import type { Verdict } from '../host/contract.js';
+import type { SurveyRow, SurveyStore } from './survey-ports.js';
 
 type SurveyActivities = Pick<ControlActivities, 'surveyHosts' | 'surveySandboxes' | 'compareHost'>;
 type Asking = Pick<ControlTemporal, 'isOpen' | 'keptOn'>;

@@ -1,12 +1,11 @@
-import { createHash } from 'node:crypto';
-import { activityInfo, Context } from '@temporalio/activity';
+import { activityInfo } from '@temporalio/activity';
 import { DomainError } from '../../workflows/contract/errors.js';
 import type { ControlActivities, Deadline, ExpiryOutcome } from './contract.js';
+import { derivedId } from './derived-id.js';
+import { heartbeating } from './heartbeating.js';
 import type { ControlStore, ControlTemporal, OperationRecord } from './ports.js';
 
 type TtlActivities = Pick<ControlActivities, 'armTtl' | 'readDeadline' | 'expire' | 'noteExpiryFailure'>;
-
-const HEARTBEAT_MS = 2_000;
 
 export function createTtlActivities(store: ControlStore, temporal: ControlTemporal): TtlActivities {
   return {
@@ -26,12 +25,7 @@ export function createTtlActivities(store: ControlStore, temporal: ControlTempor
     async expire({ sandboxId, onTimeout }): Promise<ExpiryOutcome> {
       const { workflowExecution, activityId } = activityInfo();
       const opId = expiryOpId(sandboxId, workflowExecution?.runId ?? '', activityId);
-      const beat = setInterval(() => Context.current().heartbeat(opId), HEARTBEAT_MS);
-      try {
-        return await expire(store, temporal, { sandboxId, onTimeout, opId });
-      } finally {
-        clearInterval(beat);
-      }
+      return heartbeating(opId, () => expire(store, temporal, { sandboxId, onTimeout, opId }));
     },
 
     noteExpiryFailure: ({ sandboxId, message, retryAt }) =>
@@ -51,10 +45,7 @@ export function createTtlActivities(store: ControlStore, temporal: ControlTempor
 
 /** The same for every attempt of this activity, so that a second attempt finds the operation of the first. */
 function expiryOpId(sandboxId: string, runId: string, activityId: string): string {
-  const digest = createHash('sha256')
-    .update(JSON.stringify(['expire', sandboxId, runId, activityId]))
-    .digest('hex');
-  return BigInt(`0x${digest}`).toString(36).slice(0, 20);
+  return derivedId('expire', sandboxId, runId, activityId);
 }
 
 async function expire(

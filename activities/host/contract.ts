@@ -61,7 +61,7 @@ export interface CommandOutcome {
 /** What a host has of one sandbox or build. */
 export interface Holding {
   id: string;
-  vm: VmState;
+  vm: VmStatus;
   disk: boolean;
   network: boolean;
   /** Generations of complete memory snapshots. */
@@ -70,11 +70,19 @@ export interface Holding {
   epoch: number | null;
 }
 
-export type VmState = 'absent' | 'running' | 'frozen';
+/** `frozen`: the process lives and its virtual CPUs stand still. */
+export type VmStatus = 'absent' | 'running' | 'frozen';
+
+/**
+ * Whose it is, as the control plane says of what a host holds. `live`: a sandbox or build of this host that has not ended. `ended`: it has, or it
+ * lives on another host; what is left of it here is nobody's. `unknown`: the control plane never knew it, as after its database was
+ * restored from an older backup; nothing is to be concluded from that.
+ */
+export type Verdict = 'live' | 'ended' | 'unknown';
 
 /** What became of a sandbox whose row nobody can trust. */
 export interface Inspection {
-  vm: VmState;
+  vm: VmStatus;
   disk: boolean;
   /** Whether the memory snapshot of the generation that was asked for is there, complete. */
   snapshot: boolean;

@@ -1,10 +1,9 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { FakeHost } from '../../test/support/fake-host-ports.js';
 import { DomainError } from '../../workflows/contract/errors.js';
-import type { HostActivities, HostCare } from './contract.js';
+import type { HostActivities, HostCare, Verdict } from './contract.js';
 import { createHostActivities } from './host-activities.js';
 import { createHostCare } from './host-care.js';
-import type { Verdict } from './ports.js';
 import { StepGate } from './step-gate.js';
 
 let host: FakeHost;

@@ -1,8 +1,8 @@
 import { type StepLog, asActivity } from './as-activity.js';
 import { removeEverything } from './closing-steps.js';
-import type { Holding, HostCare, VmState } from './contract.js';
+import type { Holding, HostCare, Verdict, VmStatus } from './contract.js';
 import { type GuestConnections, noConnections } from './guest-connections.js';
-import type { HostPorts, Verdict } from './ports.js';
+import type { HostPorts } from './ports.js';
 import type { StepGate } from './step-gate.js';
 
 export interface HostCareOptions {
@@ -93,7 +93,7 @@ async function holdingOf(ports: HostPorts, id: string, log: StepLog): Promise<Ho
 }
 
 /** One that does not answer is there and does nothing: reported so, it is looked at, and the others are still told of. */
-async function vmOf({ hypervisor }: HostPorts, id: string, log: StepLog): Promise<VmState> {
+async function vmOf({ hypervisor }: HostPorts, id: string, log: StepLog): Promise<VmStatus> {
   try {
     return await hypervisor.status(id);
   } catch (err) {

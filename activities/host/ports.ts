@@ -1,4 +1,4 @@
-import type { BuildArtefact, SnapshotInfo } from './contract.js';
+import type { BuildArtefact, SnapshotInfo, Verdict, VmStatus } from './contract.js';
 
 /**
  * What the steps need of a machine. Every method may run twice: Temporal retries
@@ -74,9 +74,6 @@ export interface VmSpec {
   /** A memory file that `save` wrote for a VM of the same shape; absent for a cold boot. */
   memoryFile?: string;
 }
-
-/** `frozen`: the process lives and its virtual CPUs stand still. */
-export type VmStatus = 'absent' | 'running' | 'frozen';
 
 /**
  * One process per VM that outlives the worker: its own session, found again by pid,
@@ -186,13 +183,6 @@ export interface ImageCatalogue {
   /** Rejects with `not_found`, naming what there is. */
   rootfs(image: string): Promise<DiskBase>;
 }
-
-/**
- * Whose it is. `live`: a sandbox or build of this host that has not ended. `ended`: it has, or it lives on another host;
- * what is left of it here is nobody's. `unknown`: the control plane never knew it, as after its database was restored from
- * an older backup; nothing is to be concluded from that.
- */
-export type Verdict = 'live' | 'ended' | 'unknown';
 
 /** The control plane, as the host asks it: what must not travel through Temporal. */
 export interface ControlPlane {

@@ -1,5 +1,6 @@
 import type { DataSource, EntityManager } from 'typeorm';
-import type { HostLease, SurveyRow, SurveyStore, Verdict } from '../../activities/control/survey-ports.js';
+import type { Verdict } from '../../activities/host/contract.js';
+import type { HostLease, SurveyRow, SurveyStore } from '../../activities/control/survey-ports.js';
 import type { Reconciled } from '../../workflows/contract/findings.js';
 import { API_LISTENS, LEASE_HELD, LEASE_LEFT_MS } from '../host/host-lease.query.js';
 import { verdictsFor } from '../host/verdict.query.js';

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { DataSource } from 'typeorm';
-import type { Verdict } from '../../activities/control/survey-ports.js';
+import type { Verdict } from '../../activities/host/contract.js';
 import type { SandboxState } from '../../workflows/contract/states.js';
 import { hashToken } from '../auth/tokens.js';
 import type { Position } from '../http/paging.js';

@@ -15,7 +15,7 @@ import {
   type VerdictsDto,
 } from './host.dto.js';
 import { HostRepository, type HostInfo } from './host.repository.js';
-import type { Verdict } from '../../activities/control/survey-ports.js';
+import type { Verdict } from '../../activities/host/contract.js';
 import { TemporalControl } from '../control/temporal-control.js';
 
 /** Whom programs in a guest run as unless they ask for another. */

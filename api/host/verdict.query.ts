@@ -1,5 +1,5 @@
 import type { EntityManager } from 'typeorm';
-import type { Verdict } from '../../activities/control/survey-ports.js';
+import type { Verdict } from '../../activities/host/contract.js';
 import { ID_PATTERN } from '../../workflows/contract/ids.js';
 
 /** Whose each of these ids is, as a host asks about what it holds. */

@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { ID_PATTERN } from '../../workflows/contract/ids.js';
-import { derivedId, hashOf, operationIdOf, randomId, sandboxIdOf } from './operation-id.js';
+import { derivedId } from '../../activities/control/derived-id.js';
+import { hashOf, operationIdOf, randomId, sandboxIdOf } from './operation-id.js';
 
 describe('operation ids', () => {
   it('are 20 characters that fit a host name, random or derived', () => {

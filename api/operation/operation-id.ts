@@ -1,20 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
-
-/** 103 bits in base 36: as unique as needed, and fit for a host name. */
-const LENGTH = 20;
-
-function toId(bytes: Buffer): string {
-  const digits = BigInt(`0x${bytes.toString('hex')}`).toString(36);
-  return digits.padStart(LENGTH, '0').slice(-LENGTH);
-}
+import { derivedId, toId } from '../../activities/control/derived-id.js';
 
 export function randomId(): string {
   return toId(randomBytes(16));
-}
-
-/** The same parts give the same id, whoever asks and how often. */
-export function derivedId(...parts: readonly string[]): string {
-  return toId(createHash('sha256').update(JSON.stringify(parts)).digest());
 }
 
 /** Of the operation that a request under an Idempotency-Key starts. */

@@ -1,7 +1,8 @@
 import { access } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Hypervisor, VmSpec, VmStatus } from '../../activities/host/ports.js';
+import type { VmStatus } from '../../activities/host/contract.js';
+import type { Hypervisor, VmSpec } from '../../activities/host/ports.js';
 import { ConsoleLogs } from '../../host-worker/drivers/qemu/console-logs.js';
 import { VmCgroup } from '../../host-worker/drivers/qemu/vm-cgroup.js';
 import { VmFolder } from '../../host-worker/drivers/qemu/vm-folder.js';

@@ -1,4 +1,5 @@
-import type { ControlPlane, HostPorts, Verdict } from '../../activities/host/ports.js';
+import type { Verdict } from '../../activities/host/contract.js';
+import type { ControlPlane, HostPorts } from '../../activities/host/ports.js';
 import { FakeJournal } from './fake-journal.js';
 import { FakeMachine } from './fake-machine.js';
 import { fakeBuilds, fakeDisk, fakeImages, fakeSnapshots } from './fake-storage-ports.js';

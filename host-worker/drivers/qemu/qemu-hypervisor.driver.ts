@@ -1,6 +1,7 @@
 import { chmod, chown, open, readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Hypervisor, VmSpec, VmStatus } from '../../../activities/host/ports.js';
+import type { VmStatus } from '../../../activities/host/contract.js';
+import type { Hypervisor, VmSpec } from '../../../activities/host/ports.js';
 import { DomainError } from '../../../workflows/contract/errors.js';
 import { hasErrno } from '../../errno.js';
 import type { Exec } from '../../exec.js';

@@ -1,6 +1,6 @@
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { Verdict } from '../../../activities/host/ports.js';
+import type { Verdict } from '../../../activities/host/contract.js';
 import { deferred } from '../../support/deferred.js';
 
 export const HOST_ID = 'h0stpr0cess';
