@@ -48,8 +48,12 @@ const LOOK_AGAIN_MS = 100;
  * What differs from `before` once the machine has settled. The kernel takes a deleted namespace's links apart after
  * `ip netns del` has returned and tells nobody when it is done, so a difference has to outlast a few looks.
  */
-export async function settledDifference(before: MachineSnapshot, options: MachineOptions): Promise<MachineDifference> {
-  const deadline = performance.now() + SETTLE_MS;
+export async function settledDifference(
+  before: MachineSnapshot,
+  options: MachineOptions,
+  settleMs = SETTLE_MS,
+): Promise<MachineDifference> {
+  const deadline = performance.now() + settleMs;
   for (;;) {
     const difference = diffMachine(before, await snapshotMachine(options));
     if (difference.report === '' || performance.now() > deadline) return difference;

@@ -8,6 +8,12 @@ import {
 import type { ChaosPlatform } from '../chaos-platform.js';
 import type { Records } from '../records.js';
 
+/**
+ * A keeper's wake-up may have been handed to the control worker that was killed. Temporal gives it to another one when that worker's
+ * sticky queue has been silent for 10 s (the SDK's default); a keeper that is open for longer than that is a leak.
+ */
+const SETTLE_MS = 20_000;
+
 /** Whatever the platform has on the machine, in Temporal and in the database beyond what it had when this was opened. */
 export class LeakWatch {
   #before: MachineSnapshot = new Map();
@@ -26,7 +32,7 @@ export class LeakWatch {
 
   /** One line per thing that should not be there, once the machine has settled. */
   async find(): Promise<string[]> {
-    const { report } = await settledDifference(this.#before, await this.#options());
+    const { report } = await settledDifference(this.#before, await this.#options(), SETTLE_MS);
     return report === '' ? [] : report.split('\n');
   }
 
