@@ -1,4 +1,4 @@
-import { access, chmod, readFile } from 'node:fs/promises';
+import { access, readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { BuildArtefact } from '../activities/host/contract.js';
 import type { BuildStore, DiskBase } from '../activities/host/ports.js';
@@ -14,6 +14,7 @@ import {
   corrupt,
   memoryFacts,
   readManifest,
+  sealMemory,
   writeManifest,
 } from './saved-memory.js';
 
@@ -120,7 +121,7 @@ export class FileBuildStore implements BuildStore {
     const written = await memoryFacts({ bytes: artefact.memoryBytes, sha256 }, this.options.hypervisor);
     const memory = { ...written, bootId };
     await this.#verifier.require(join(partial, 'memory'), memory);
-    await chmod(join(partial, 'memory'), 0o400);
+    await sealMemory(join(partial, 'memory'));
     return { version: VERSION, artefact, disk: { file: basename(disk.path), format: disk.format }, memory };
   }
 

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { readFile, stat } from 'node:fs/promises';
+import { chmod, readFile, readdir, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { DomainError } from '../workflows/contract/errors.js';
 import { currentBoot } from './boot-id.js';
@@ -37,7 +38,7 @@ export async function memoryFacts(
 }
 
 /**
- * Decides whether a memory file may be given to a guest. Its size is compared always;
+ * Decides whether saved memory, a file or a directory of files as the driver made it, may be given to a guest. Its size is compared always;
  * its checksum only once after the machine was restarted. Reading all of it would take
  * as long as the restore itself, and while the machine runs, the bytes that were hashed
  * on their way in are the ones read back; it is a crash that tears files.
@@ -118,17 +119,45 @@ export function corrupt(path: string, why: string, cause?: unknown): DomainError
   return new DomainError('snapshot_corrupt', `${path} cannot be trusted: ${why}`, {}, { cause });
 }
 
+/** Size and checksum of what a driver saved: a file's own, or those of the files in a directory together. */
+export async function measureMemory(path: string): Promise<{ bytes: number; sha256: string }> {
+  const bytes = await sizeOf(path);
+  if (bytes === undefined) throw corrupt(path, 'it is missing');
+  return { bytes, sha256: await sha256Of(path) };
+}
+
+/** Of the owner alone, and from here on only to be read. */
+export async function sealMemory(path: string): Promise<void> {
+  for (const file of await filesOf(path)) await chmod(file, 0o400);
+}
+
 async function sizeOf(path: string): Promise<number | undefined> {
   try {
-    return (await stat(path)).size;
+    const sizes = (await filesOf(path)).map(async (file) => (await stat(file)).size);
+    return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
   } catch (err) {
     if (isAbsent(err)) return undefined;
     throw err;
   }
 }
 
+/** Of a directory: of the names of its files, in order, each with its own checksum. */
 async function sha256Of(path: string): Promise<string> {
+  const files = await filesOf(path);
+  if (files.length === 1 && files[0] === path) return sha256OfFile(path);
+  const all = createHash('sha256');
+  for (const file of files) all.update(`${await sha256OfFile(file)}  ${basename(file)}\n`);
+  return all.digest('hex');
+}
+
+async function sha256OfFile(path: string): Promise<string> {
   const hash = createHash('sha256');
   await pipeline(createReadStream(path, { highWaterMark: 1024 * 1024 }), hash);
   return hash.digest('hex');
+}
+
+/** The file itself, or the files of a directory in the order of their names. */
+async function filesOf(path: string): Promise<string[]> {
+  if (!(await stat(path)).isDirectory()) return [path];
+  return (await readdir(path)).toSorted().map((name) => join(path, name));
 }

@@ -1,4 +1,3 @@
-import { chmod } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { SnapshotInfo } from '../activities/host/contract.js';
 import type { SnapshotStore } from '../activities/host/ports.js';
@@ -11,6 +10,7 @@ import {
   MemoryVerifier,
   memoryFacts,
   readManifest,
+  sealMemory,
   writeManifest,
 } from './saved-memory.js';
 
@@ -55,7 +55,7 @@ export class FileSnapshotStore implements SnapshotStore {
       const memory = await memoryFacts(written, this.options.hypervisor);
       const manifest: Manifest = { version: VERSION, generation, frozenMs: written.frozenMs, memory };
       await this.#verifier.require(join(partial, 'memory'), memory);
-      await chmod(join(partial, 'memory'), 0o400);
+      await sealMemory(join(partial, 'memory'));
       await writeManifest(join(partial, 'manifest.json'), manifest);
       await renameDurably(partial, final);
       return toInfo(manifest);

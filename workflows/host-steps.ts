@@ -17,6 +17,7 @@ type Result<K extends StepName> = Awaited<ReturnType<HostActivities[K]>>;
 /** One line per step, shown beside it in the Temporal UI. */
 const SUMMARIES: Record<StepName, string> = {
   setUpNetwork: 'Create namespace, veth, tap and addresses',
+  applyNetworkPolicy: 'Change what the guest may send',
   releaseNetwork: 'Remove namespace, veth, tap and addresses',
   attachDisk: 'Lay a copy-on-write disk over its base, or open the existing one',
   detachDisk: 'Flush and detach the disk',
@@ -43,6 +44,8 @@ const LONG: ReadonlySet<StepName> = new Set([
   'initGuest',
   'quiesceGuest',
   'snapshotVm',
+  // Waits for the end of a restore on demand.
+  'forgetPausedState',
   'inspectSandbox',
   'clearVm',
   'deleteFiles',

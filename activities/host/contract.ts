@@ -1,3 +1,5 @@
+import type { NetworkPolicy } from '../../workflows/contract/network-policy.js';
+
 /**
  * The steps of a host, as workflows call them on its queue. Every method is one
  * Temporal activity; its name is what operators read in the Temporal UI. Each may
@@ -103,8 +105,10 @@ export interface HostCare {
 }
 
 export interface HostActivities {
-  /** Namespace, veth, tap and addresses of the sandbox; egress on or off. */
-  setUpNetwork(input: StepInput & { egress: boolean }): Promise<void>;
+  /** Namespace, veth, tap and addresses of the sandbox, and what it may send. */
+  setUpNetwork(input: StepInput & NetworkPolicy): Promise<void>;
+  /** What a guest that runs on may send from now on. */
+  applyNetworkPolicy(input: StepInput & NetworkPolicy): Promise<void>;
   releaseNetwork(input: StepInput): Promise<void>;
 
   attachDisk(input: StepInput & { source: DiskSource }): Promise<void>;

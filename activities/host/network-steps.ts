@@ -1,7 +1,8 @@
+import type { NetworkPolicy } from '../../workflows/contract/network-policy.js';
 import type { HostActivities } from './contract.js';
 import type { StepRunner } from './step-runner.js';
 
-type NetworkSteps = Pick<HostActivities, 'setUpNetwork' | 'releaseNetwork'>;
+type NetworkSteps = Pick<HostActivities, 'setUpNetwork' | 'applyNetworkPolicy' | 'releaseNetwork'>;
 
 export function networkSteps(runner: StepRunner): NetworkSteps {
   const { ports, connections } = runner;
@@ -9,11 +10,17 @@ export function networkSteps(runner: StepRunner): NetworkSteps {
     setUpNetwork: runner.step({
       name: 'setUpNetwork',
       lane: 'network',
-      work: async ({ sandboxId, egress }, signal) => {
+      work: async ({ sandboxId, ...input }, signal) => {
         // Until the guest has its token, it would believe anybody.
         connections.cut(sandboxId);
-        await ports.network.ensure(sandboxId, { egress }, signal);
+        await ports.network.ensure(sandboxId, policyOf(input), signal);
       },
+    }),
+
+    applyNetworkPolicy: runner.step({
+      name: 'applyNetworkPolicy',
+      lane: 'network',
+      work: ({ sandboxId, ...input }, signal) => ports.network.apply(sandboxId, policyOf(input), signal),
     }),
 
     releaseNetwork: runner.step({
@@ -25,5 +32,16 @@ export function networkSteps(runner: StepRunner): NetworkSteps {
         await ports.network.remove(sandboxId, signal);
       },
     }),
+  };
+}
+
+/** Without what else a step is told. */
+function policyOf({ egress, allow, deny, dns, txMegabitsPerSecond }: NetworkPolicy): NetworkPolicy {
+  return {
+    egress,
+    ...(allow && { allow }),
+    ...(deny && { deny }),
+    ...(dns !== undefined && { dns }),
+    ...(txMegabitsPerSecond !== undefined && { txMegabitsPerSecond }),
   };
 }

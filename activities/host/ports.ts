@@ -1,3 +1,4 @@
+import type { NetworkCounters, NetworkPolicy } from '../../workflows/contract/network-policy.js';
 import type { BuildArtefact, SnapshotInfo, Verdict, VmStatus } from './contract.js';
 
 /**
@@ -25,7 +26,12 @@ export interface NetworkAttachment {
  * member of one nftables set, so the host's rules do not grow with sandboxes.
  */
 export interface Network {
-  ensure(id: string, options: { egress: boolean }, signal?: AbortSignal): Promise<NetworkAttachment>;
+  /** Of a network that exists it applies the policy, as `apply` does. */
+  ensure(id: string, policy: NetworkPolicy, signal?: AbortSignal): Promise<NetworkAttachment>;
+  /** Another policy for a guest that runs on; connections that it forbids end. Rejects with `not_found` where there is no network. */
+  apply(id: string, policy: NetworkPolicy, signal?: AbortSignal): Promise<void>;
+  /** Undefined where there is no network. */
+  counters(id: string): Promise<NetworkCounters | undefined>;
   find(id: string): Promise<NetworkAttachment | undefined>;
   remove(id: string, signal?: AbortSignal): Promise<void>;
   /** Ids of all sandboxes of this host with anything of a network left, half-made ones included. */
@@ -71,7 +77,7 @@ export interface VmSpec {
   memoryMb: number;
   disk: DiskAttachment;
   network: NetworkAttachment;
-  /** A memory file that `save` wrote for a VM of the same shape; absent for a cold boot. */
+  /** What `save` wrote for a VM of the same shape; absent for a cold boot. */
   memoryFile?: string;
 }
 
@@ -88,8 +94,17 @@ export interface Hypervisor {
   freeze(id: string, signal?: AbortSignal): Promise<void>;
   /** Also ends a save that was under way. A VM that runs is left alone; an absent one is an error. */
   unfreeze(id: string, signal?: AbortSignal): Promise<void>;
-  /** Writes the frozen VM's memory to `file`; it is complete and fsynced when this returns. */
+  /**
+   * Writes the frozen VM's memory to `file`, or into a directory of that name, whichever the driver makes; it is complete
+   * and fsynced when this returns. `bytes` and `sha256` are what host-worker/saved-memory.ts measures of either. A VM that still
+   * loads its memory on demand is waited for.
+   */
   save(id: string, file: string, signal?: AbortSignal): Promise<{ bytes: number; sha256: string }>;
+  /**
+   * Returns when the VM needs the memory that it was restored from no more: one that is restored on demand still reads it
+   * while it runs, and what it reads must be neither changed nor deleted. At once for all others, and for an absent VM.
+   */
+  awaitMemory(id: string, signal?: AbortSignal): Promise<void>;
   /** Returns when the process is gone and its sockets and run files are removed. */
   kill(id: string, signal?: AbortSignal): Promise<void>;
   /** The guest's serial console so far, the last `maxBytes`. */

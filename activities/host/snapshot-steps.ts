@@ -47,6 +47,7 @@ export function snapshotSteps(runner: StepRunner): SnapshotSteps {
       work: async ({ sandboxId, generation }, signal) => {
         // The disk first: memory without its roll-back point is useless, the point without memory is not.
         await ports.disk.commit(sandboxId, signal);
+        await ports.hypervisor.awaitMemory(sandboxId, signal);
         await ports.snapshots.delete(sandboxId, generation);
       },
     }),

@@ -6,7 +6,7 @@ import { hasErrno, isAbsent } from '../../host-worker/errno.js';
 import { DomainError, isErrorCode } from '../../workflows/contract/errors.js';
 
 type Method = Exclude<keyof Hypervisor, 'identity'>;
-const METHODS = ['start', 'status', 'freeze', 'unfreeze', 'save', 'kill', 'consoleLog', 'list'] as const;
+const METHODS = ['start', 'status', 'freeze', 'unfreeze', 'save', 'awaitMemory', 'kill', 'consoleLog', 'list'] as const;
 
 /** What goes wrong with a call, in this order. */
 export interface Fault {
@@ -43,6 +43,7 @@ export function withFaults(hypervisor: Hypervisor, file: string): Hypervisor {
     freeze: (id, signal) => faulty('freeze', id, signal, () => hypervisor.freeze(id, signal)),
     unfreeze: (id, signal) => faulty('unfreeze', id, signal, () => hypervisor.unfreeze(id, signal)),
     save: (id, path, signal) => faulty('save', id, signal, () => hypervisor.save(id, path, signal)),
+    awaitMemory: (id, signal) => faulty('awaitMemory', id, signal, () => hypervisor.awaitMemory(id, signal)),
     kill: (id, signal) => faulty('kill', id, signal, () => hypervisor.kill(id, signal)),
     consoleLog: (id, maxBytes) => faulty('consoleLog', id, undefined, () => hypervisor.consoleLog(id, maxBytes)),
     list: () => faulty('list', undefined, undefined, () => hypervisor.list()),

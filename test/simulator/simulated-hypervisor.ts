@@ -3,16 +3,16 @@ import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { VmStatus } from '../../activities/host/contract.js';
 import type { Hypervisor, VmSpec } from '../../activities/host/ports.js';
-import { ConsoleLogs } from '../../host-worker/drivers/qemu/console-logs.js';
-import { VmCgroup } from '../../host-worker/drivers/qemu/vm-cgroup.js';
-import { VmFolder } from '../../host-worker/drivers/qemu/vm-folder.js';
+import { ConsoleLogs } from '../../host-worker/drivers/vmm/console-logs.js';
+import { VmCgroup } from '../../host-worker/drivers/vmm/vm-cgroup.js';
+import { VmFolder } from '../../host-worker/drivers/vmm/vm-folder.js';
 import {
   type ProcessIdentity,
   findByArgument,
   identify,
   isAlive,
   killProcess,
-} from '../../host-worker/drivers/qemu/vm-process.js';
+} from '../../host-worker/drivers/vmm/vm-process.js';
 import { storageFailure, syncPath } from '../../host-worker/durable-file.js';
 import { hasErrno } from '../../host-worker/errno.js';
 import type { Exec } from '../../host-worker/exec.js';
@@ -114,6 +114,9 @@ export class SimulatedHypervisor implements Hypervisor {
       }
     });
   }
+
+  /** Memory is loaded before the machine runs. */
+  async awaitMemory(): Promise<void> {}
 
   kill(id: string): Promise<void> {
     return this.#locks.runExclusive(id, () => this.#kill(id));

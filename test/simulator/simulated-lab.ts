@@ -4,7 +4,7 @@ import { pino } from 'pino';
 import type { VmSpec } from '../../activities/host/ports.js';
 import { type HostConfig, readConfig } from '../../host-worker/config.js';
 import { NetnsNetwork } from '../../host-worker/drivers/netns/netns-network.driver.js';
-import { findByArgument } from '../../host-worker/drivers/qemu/vm-process.js';
+import { findByArgument } from '../../host-worker/drivers/vmm/vm-process.js';
 import { ChildProcessExec } from '../../host-worker/exec.js';
 import type { MachineDrivers } from '../../host-worker/machine-drivers.js';
 import { namesIn } from '../../host-worker/sandbox-folder.js';

@@ -1,6 +1,7 @@
 import type { BuildArtefact, SnapshotInfo } from '../../activities/host/contract.js';
 import type { DiskBase, GuestConfig, NetworkAttachment } from '../../activities/host/ports.js';
 import { DomainError } from '../../workflows/contract/errors.js';
+import type { NetworkPolicy } from '../../workflows/contract/network-policy.js';
 import { FakeFiles } from './fake-files.js';
 import type { FakeDisk, FakeVm } from './fake-guest-state.js';
 
@@ -12,7 +13,7 @@ export class FakeMachine {
   readonly vms = new Map<string, FakeVm>();
   /** What guests have printed; it outlives their VMs. */
   readonly consoles = new Map<string, string>();
-  readonly networks = new Map<string, NetworkAttachment & { egress: boolean }>();
+  readonly networks = new Map<string, NetworkAttachment & { policy: NetworkPolicy }>();
   readonly disks = new Map<string, FakeDisk>();
   /** Saved memory by sandbox and generation. */
   readonly saved = new Map<string, Map<number, { info: SnapshotInfo; file: string }>>();

@@ -48,6 +48,7 @@ export function fakeHypervisor(machine: FakeMachine): Hypervisor {
       if (printed === undefined) throw new DomainError('not_found', `there is no console log of ${id} on this host`);
       return printed.slice(-maxBytes);
     },
+    awaitMemory: async () => undefined,
     list: async () => [...machine.vms.keys()],
   };
 }
@@ -75,20 +76,29 @@ export function fakeNetwork(machine: FakeMachine): Network {
   const find = (id: string): NetworkAttachment | undefined => {
     const found = machine.networks.get(id);
     if (!found) return undefined;
-    const { egress: _, ...attachment } = found;
+    const { policy: _, ...attachment } = found;
     return attachment;
   };
   return {
-    ensure: async (id, { egress }) => {
+    ensure: async (id, policy) => {
       const found = find(checkedId(id));
       slots += found ? 0 : 1;
       const made = found ?? {
         ...{ namespace: `sbx-${id}`, tap: 'tap0', mac: '02:fc:00:00:00:05' },
         hostAddress: `192.0.2.${slots}`,
       };
-      machine.networks.set(id, { ...made, egress });
+      machine.networks.set(id, { ...made, policy });
       return made;
     },
+    apply: async (id, policy) => {
+      const found = machine.networks.get(id);
+      if (!found) throw new DomainError('not_found', `${id} has no network on this host`);
+      machine.networks.set(id, { ...found, policy });
+    },
+    counters: async (id) =>
+      machine.networks.has(id)
+        ? { sentBytes: 0, sentPackets: 0, receivedBytes: 0, receivedPackets: 0, deniedPackets: 0 }
+        : undefined,
     find: async (id) => find(id),
     remove: async (id) => {
       if (machine.vms.has(id)) machine.violations.push(`network ${id} removed under a living VM`);

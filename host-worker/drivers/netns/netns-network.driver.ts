@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
 import { access, readFile, writeFile } from 'node:fs/promises';
 import type { Network, NetworkAttachment } from '../../../activities/host/ports.js';
+import { DomainError } from '../../../workflows/contract/errors.js';
+import type { NetworkCounters, NetworkPolicy } from '../../../workflows/contract/network-policy.js';
 import type { Exec } from '../../exec.js';
 import { hostTable } from '../../host-tag.js';
 import { KeyedMutex } from '../../keyed-mutex.js';
@@ -67,7 +69,7 @@ export class NetnsNetwork implements Network {
     await this.#nft(`add table inet ${this.#host.table}\ndelete table inet ${this.#host.table}\n`);
   }
 
-  async ensure(id: string, options: { egress: boolean }, signal?: AbortSignal): Promise<NetworkAttachment> {
+  async ensure(id: string, options: NetworkPolicy, signal?: AbortSignal): Promise<NetworkAttachment> {
     return this.#locks.runExclusive(checkedId(id), async () => {
       const slot = await this.#slots.find(id);
       if (slot === undefined) return this.#make(id, options.egress, signal);
@@ -78,6 +80,25 @@ export class NetnsNetwork implements Network {
       await this.#takeDown(id, slot);
       return this.#make(id, options.egress, signal);
     });
+  }
+
+  async apply(id: string, policy: NetworkPolicy, signal?: AbortSignal): Promise<void> {
+    if ((await this.find(id)) === undefined) throw new DomainError('not_found', `${id} has no network on this host`);
+    await this.ensure(id, policy, signal);
+  }
+
+  async counters(id: string): Promise<NetworkCounters | undefined> {
+    const slot = await this.#slots.find(checkedId(id));
+    if (slot === undefined) return undefined;
+    // Of the host's end of the pair: what the guest sends is received there.
+    const read = async (name: string) => {
+      const text = await readFile(`/sys/class/net/${this.#veth(slot)}/statistics/${name}`, 'utf8');
+      return Number(text);
+    };
+    const [sentBytes, sentPackets, receivedBytes, receivedPackets] = await Promise.all(
+      ['rx_bytes', 'rx_packets', 'tx_bytes', 'tx_packets'].map(read),
+    );
+    return { sentBytes, sentPackets, receivedBytes, receivedPackets, deniedPackets: 0 } as NetworkCounters;
   }
 
   async find(id: string): Promise<NetworkAttachment | undefined> {

@@ -1,7 +1,7 @@
 import { access, constants, readFile } from 'node:fs/promises';
 import { CommandError, type Exec } from '../../exec.js';
 import { type Accel, type GuestBoot, baseArguments, cpuModel, qemuBinary } from './machine.js';
-import { type VmUser, asUser, lookUpUser } from './vm-user.js';
+import { type VmUser, asUser, lookUpUser } from '../vmm/vm-user.js';
 
 const DEADLINE_MS = 10_000;
 const DEVICE = '/dev/kvm';

@@ -8,7 +8,7 @@ import type { Exec } from '../../exec.js';
 import { KeyedMutex } from '../../keyed-mutex.js';
 import { SandboxFolders } from '../../sandbox-folder.js';
 import { UndoStack } from '../../undo-stack.js';
-import { ConsoleLogs } from './console-logs.js';
+import { ConsoleLogs } from '../vmm/console-logs.js';
 import {
   type Accel,
   type GuestBoot,
@@ -22,8 +22,8 @@ import { MemoryReceiver } from './memory-file.js';
 import { cancelMigration, loadMemory, sendMemory } from './migration.js';
 import { QmpClient } from './qmp-client.js';
 import { startFailure } from './start-failure.js';
-import { VmCgroup } from './vm-cgroup.js';
-import { VmFolder } from './vm-folder.js';
+import { VmCgroup } from '../vmm/vm-cgroup.js';
+import { VmFolder } from '../vmm/vm-folder.js';
 import {
   type ProcessIdentity,
   findByArgument,
@@ -31,8 +31,8 @@ import {
   isAlive,
   killProcess,
   matchesInArguments,
-} from './vm-process.js';
-import { type VmUser, asUser, lookUpUser, requireReachable } from './vm-user.js';
+} from '../vmm/vm-process.js';
+import { type VmUser, asUser, lookUpUser, requireReachable } from '../vmm/vm-user.js';
 
 /** From the start of the process to its monitor. */
 const MONITOR_TIMEOUT_MS = 20_000;
@@ -148,6 +148,9 @@ export class QemuHypervisor implements Hypervisor {
       });
     });
   }
+
+  /** Memory is loaded before the virtual CPUs run. */
+  async awaitMemory(): Promise<void> {}
 
   kill(id: string): Promise<void> {
     return this.#locks.runExclusive(id, () => this.#kill(id));

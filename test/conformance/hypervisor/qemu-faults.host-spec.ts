@@ -5,7 +5,7 @@ import { createHostActivities } from '../../../activities/host/host-activities.j
 import type { HostPorts, VmSpec } from '../../../activities/host/ports.js';
 import { EnvdGuest } from '../../../host-worker/drivers/envd/envd-guest.driver.js';
 import type { QemuHypervisor } from '../../../host-worker/drivers/qemu/qemu-hypervisor.driver.js';
-import { findByArgument } from '../../../host-worker/drivers/qemu/vm-process.js';
+import { findByArgument } from '../../../host-worker/drivers/vmm/vm-process.js';
 import { ChildProcessExec } from '../../../host-worker/exec.js';
 import { FileJournal } from '../../../host-worker/journal.js';
 import { FileSnapshotStore } from '../../../host-worker/snapshot-store.js';

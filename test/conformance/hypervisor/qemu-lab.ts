@@ -6,7 +6,7 @@ import { imagesFile } from '../../../cli/platform/guest-image.js';
 import { NetnsNetwork } from '../../../host-worker/drivers/netns/netns-network.driver.js';
 import { Qcow2Disk } from '../../../host-worker/drivers/qcow2/qcow2-disk.driver.js';
 import { QemuHypervisor } from '../../../host-worker/drivers/qemu/qemu-hypervisor.driver.js';
-import { findByArgument } from '../../../host-worker/drivers/qemu/vm-process.js';
+import { findByArgument } from '../../../host-worker/drivers/vmm/vm-process.js';
 import { ChildProcessExec, type Exec } from '../../../host-worker/exec.js';
 import { FileImageCatalogue } from '../../../host-worker/image-catalogue.js';
 import { namesIn } from '../../../host-worker/sandbox-folder.js';

@@ -7,7 +7,7 @@ import {
   type QemuHypervisor,
   QemuHypervisor as Qemu,
 } from '../../../host-worker/drivers/qemu/qemu-hypervisor.driver.js';
-import { findByArgument } from '../../../host-worker/drivers/qemu/vm-process.js';
+import { findByArgument } from '../../../host-worker/drivers/vmm/vm-process.js';
 import { REAL_FILES } from '../harness-files.js';
 import { guestOverHttp } from './guest-over-http.js';
 import { describeHypervisorConformance } from './hypervisor.conformance.js';

@@ -5,7 +5,7 @@ import type { HostPorts, VmSpec } from '../../../activities/host/ports.js';
 import { runProgram } from '../../../api/exec/guest-process.js';
 import { ConnectionRegistry } from '../../../host-worker/data-plane/connection-registry.js';
 import { DataPlaneServer } from '../../../host-worker/data-plane/data-plane.server.js';
-import { findByArgument, killProcess } from '../../../host-worker/drivers/qemu/vm-process.js';
+import { findByArgument, killProcess } from '../../../host-worker/drivers/vmm/vm-process.js';
 import { SimulatedLab } from '../../simulator/simulated-lab.js';
 import { doubledVmms, readLedger } from '../../simulator/vmm-ledger.js';
 import { settledDifference, snapshotMachine } from '../../support/leak-check.js';
