@@ -1,17 +1,14 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { type Client, ConnectError, createClient } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
 import { beforeAll, expect, it } from '@jest/globals';
 import type { SandboxDto } from '../../api/sandbox/sandbox.dto.js';
-import { identityOf, type ProcessIdentity } from '../../cli/platform/process-identity.js';
+import { identityOf } from '../../cli/platform/process-identity.js';
 import { Process, type ProcessEvent, Signal } from '../../proto/gen/process/process_pb.js';
 import { deferred } from '../support/deferred.js';
 import { readCounter, startCounter, type CounterReading } from '../support/e2e-counter.js';
 import { eventually } from '../support/e2e-eventually.js';
+import { type ProcessName, machineOf, processOf, succeeded } from '../support/e2e-processes.js';
 import { describeOnPlatform } from '../support/e2e-suite.js';
-
-type Name = 'api' | 'control-worker' | 'host-worker';
 
 interface Followed {
   /** The numbers that the program has printed. */
@@ -51,33 +48,11 @@ describeOnPlatform(
     let sandbox: SandboxDto;
     let began: CounterReading;
 
-    /** As whoever keeps the platform running has recorded it. */
-    async function processOf(name: Name): Promise<ProcessIdentity> {
-      const recorded = JSON.parse(await readFile(join(tier.home, 'run/processes.json'), 'utf8')) as {
-        name: string;
-        identity?: ProcessIdentity;
-      }[];
-      const identity = recorded.find((entry) => entry.name === name)?.identity;
-      if (!identity) throw new Error(`no ${name} is recorded`);
-      return identity;
-    }
-
     /** Returns when another process has taken its place. */
-    async function end(name: Name, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
-      const before = await processOf(name);
+    async function end(name: ProcessName, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+      const before = await processOf(tier, name);
       process.kill(before.pid, signal);
-      await eventually(`another ${name} runs`, async () => {
-        const { pid, startTime } = await processOf(name);
-        return startTime !== before.startTime && identityOf(pid) ? pid : undefined;
-      });
-    }
-
-    /** Of the virtual machine, which is nobody's child. */
-    async function machine(): Promise<ProcessIdentity> {
-      const record = JSON.parse(await readFile(join(tier.runDirectory, 'vms', sandbox.id, 'vm.json'), 'utf8')) as {
-        process: ProcessIdentity;
-      };
-      return record.process;
+      await succeeded(tier, name, before);
     }
 
     function agent(): Client<typeof Process> {
@@ -113,13 +88,13 @@ describeOnPlatform(
     it.each(['SIGTERM', 'SIGKILL'] as const)(
       'by %s, the host worker, leaves its machines running and comes back to them',
       async (signal) => {
-        const [vm, before] = [await machine(), await counts()];
+        const [vm, before] = [await machineOf(tier, sandbox.id), await counts()];
         await end('host-worker', signal);
         expect(identityOf(vm.pid)?.startTime).toBe(vm.startTime);
         const after = await counts();
         expect(after.process).toBe(began.process);
         expect(after.count).toBeGreaterThan(before.count);
-        expect(await machine()).toEqual(vm);
+        expect(await machineOf(tier, sandbox.id)).toEqual(vm);
         expect(await api.sandbox(sandbox.id)).toMatchObject({ state: 'running' });
       },
     );

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import type { Tier } from '../support/e2e-tier.js';
-import { processOf, succeeded } from './platform-processes.js';
+import { processOf, succeeded } from '../support/e2e-processes.js';
 
 export interface Backup {
   restore(): Promise<void>;

@@ -5,7 +5,7 @@ import { readCounter, startCounter } from '../support/e2e-counter.js';
 import { eventually } from '../support/e2e-eventually.js';
 import { describeOnPlatform } from '../support/e2e-suite.js';
 import { inDatabase } from './backups.js';
-import { machineOf, processOf, succeeded } from './platform-processes.js';
+import { machineOf, processOf, succeeded } from '../support/e2e-processes.js';
 import { describePage } from './runbook-suite.js';
 import { listRuns } from './temporal-runs.js';
 

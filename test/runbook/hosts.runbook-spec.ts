@@ -4,27 +4,16 @@ import type { HostDto } from '../../api/host/host.dto.js';
 import type { SandboxDto } from '../../api/sandbox/sandbox.dto.js';
 import type { Page } from '../support/e2e-api.js';
 import { readCounter, startCounter, type CounterReading } from '../support/e2e-counter.js';
-import { eventually } from '../support/e2e-eventually.js';
+import { settledIn } from '../support/e2e-eventually.js';
 import { describeOnPlatform } from '../support/e2e-suite.js';
 import { holdDisk, type Mend } from './faults.js';
-import { machineOf, processOf } from './platform-processes.js';
+import { machineOf, processOf } from '../support/e2e-processes.js';
 import { describePage } from './runbook-suite.js';
 
 const SETUP_MS = 120_000;
 
 /** Steps that wait for a host, and a host that is waited for. */
 describeOnPlatform('hosts', ({ api, tier, atEnd }) => {
-  const toBe = (id: string, state: SandboxDto['state']) =>
-    eventually(
-      `${id} is ${state}`,
-      async () => {
-        const sandbox = await api.sandbox(id);
-        if (sandbox.state !== state || sandbox.operation) throw new Error(JSON.stringify(sandbox));
-        return sandbox;
-      },
-      120_000,
-    );
-
   describePage('A pause is stuck', (page) => {
     let sandbox: SandboxDto;
     let operation: string;
@@ -66,7 +55,7 @@ describeOnPlatform('hosts', ({ api, tier, atEnd }) => {
       await letGo();
       expect(await api.operation(operation)).toMatchObject({ state: 'running' });
       await page.run('Do', about(), 2);
-      await toBe(sandbox.id, 'paused');
+      await settledIn(api, sandbox.id, 'paused');
       expect(await api.operation(operation)).toMatchObject({ state: 'succeeded', failure: null });
       await api.resume(sandbox.id);
       expect((await readCounter(api, sandbox.id)).process).toBe(before.process);
@@ -147,25 +136,25 @@ describeOnPlatform('hosts', ({ api, tier, atEnd }) => {
     });
 
     it('has what ran, untouched, and what was paused', async () => {
-      await toBe(untouched.id, 'running');
+      await settledIn(api, untouched.id, 'running');
       const now = await readCounter(api, untouched.id);
       expect(now.process).toBe(began.process);
       expect(now.count).toBeGreaterThan(began.count);
       expect(await api.sandbox(untouched.id)).toMatchObject({ memory_lost: null });
       await api.resume(paused.id);
       expect(await api.sh(paused.id, 'echo works')).toBe('works');
-      await toBe(givenUp.id, 'stopped');
+      await settledIn(api, givenUp.id, 'stopped');
       [host] = (await api.get<Page<HostDto>>('/v1/hosts')).items as [HostDto];
       expect(host).toMatchObject({ status: 'online', lost_at: null });
     });
 
     it('has booted what lost its memory, and says so', async () => {
-      expect((await toBe(rebooted.id, 'running')).memory_lost).toMatchObject({ reason: expect.any(String) });
+      expect((await settledIn(api, rebooted.id, 'running')).memory_lost).toMatchObject({ reason: expect.any(String) });
       expect(await api.sh(rebooted.id, 'cat /home/user/file')).toBe('kept');
     });
 
     it('waits with what somebody has to decide about', async () => {
-      expect((await toBe(undecided.id, 'error')).failure).toMatchObject({ code: 'memory_lost' });
+      expect((await settledIn(api, undecided.id, 'error')).failure).toMatchObject({ code: 'memory_lost' });
       const { stdout } = await page.run('Do', { SANDBOX: undecided.id });
       expect(stdout).toMatch(/^what to do .*torpor sandbox recover/m);
       expect(stdout).toMatch(/recover\.(started|succeeded)/);

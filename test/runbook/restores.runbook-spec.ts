@@ -3,12 +3,12 @@ import { beforeAll, expect, it } from '@jest/globals';
 import type { SandboxDto } from '../../api/sandbox/sandbox.dto.js';
 import { sandboxWorkflowId, ttlWorkflowId } from '../../workflows/contract/ids.js';
 import { readCounter, startCounter, type CounterReading } from '../support/e2e-counter.js';
-import { eventually } from '../support/e2e-eventually.js';
+import { eventually, settledIn } from '../support/e2e-eventually.js';
 import { describeOnPlatform } from '../support/e2e-suite.js';
 import { identityOf, type ProcessIdentity } from '../../cli/platform/process-identity.js';
 import { backUpDatabase, backUpTemporal } from './backups.js';
 import { holdDisk } from './faults.js';
-import { machineOf } from './platform-processes.js';
+import { machineOf } from '../support/e2e-processes.js';
 import { describePage } from './runbook-suite.js';
 import { statusOf } from './temporal-runs.js';
 
@@ -18,17 +18,6 @@ const NOTHING_FOUND = /: nothing found$/m;
 describeOnPlatform(
   'restores',
   ({ api, tier, atEnd }) => {
-    const inState = (id: string, state: SandboxDto['state']) =>
-      eventually(
-        `${id} is ${state}`,
-        async () => {
-          const sandbox = await api.sandbox(id);
-          if (sandbox.state !== state || sandbox.operation) throw new Error(JSON.stringify(sandbox));
-          return sandbox;
-        },
-        120_000,
-      );
-
     /** A pause that has saved everything and cannot end, and what lets it end. */
     async function stuckPause(sandbox: SandboxDto): Promise<{ operation: string; letGo: () => Promise<void> }> {
       const letGo = await holdDisk(join(tier.hostDirectory, 'sandboxes', sandbox.id, 'disk.qcow2'));
@@ -58,7 +47,7 @@ describeOnPlatform(
         const backup = await backUpTemporal(tier);
         atEnd(backup.remove);
         await first.letGo();
-        await inState(revived.id, 'paused');
+        await settledIn(api, revived.id, 'paused');
         await api.resume(revived.id);
         unkept = await api.create({ timeout_seconds: 3600 });
         const second = await stuckPause(lost);
@@ -89,7 +78,7 @@ describeOnPlatform(
       it('is mended by the commands of the page', async () => {
         expect((await page.run('Do')).stdout).toMatch(new RegExp(`run_lost +${lost.id}`));
         // Its memory was recorded before its run was lost: it had passed its commit point.
-        await inState(lost.id, 'paused');
+        await settledIn(api, lost.id, 'paused');
         expect(await statusOf(tier, ttlWorkflowId(unkept.id))).toBe('RUNNING');
         expect((await page.run('Do', {}, 1)).stdout).toMatch(NOTHING_FOUND);
         await api.resume(lost.id);

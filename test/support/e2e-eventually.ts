@@ -1,3 +1,5 @@
+import type { SandboxDto } from '../../api/sandbox/sandbox.dto.js';
+import type { Api } from './e2e-api.js';
 import { setTimeout as delay } from 'node:timers/promises';
 
 const LOOK_AGAIN_MS = 50;
@@ -23,4 +25,17 @@ export async function eventually<T>(
     }
     await delay(LOOK_AGAIN_MS);
   }
+}
+
+/** The sandbox, once it is in this state and no operation on it is open. */
+export function settledIn(api: Api, id: string, state: SandboxDto['state']): Promise<SandboxDto> {
+  return eventually(
+    `${id} is ${state}`,
+    async () => {
+      const sandbox = await api.sandbox(id);
+      if (sandbox.state !== state || sandbox.operation) throw new Error(JSON.stringify(sandbox));
+      return sandbox;
+    },
+    120_000,
+  );
 }

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { identityOf, type ProcessIdentity } from '../../cli/platform/process-identity.js';
-import { eventually } from '../support/e2e-eventually.js';
-import type { Tier } from '../support/e2e-tier.js';
+import { eventually } from './e2e-eventually.js';
+import type { Tier } from './e2e-tier.js';
 
 export type ProcessName = 'api' | 'control-worker' | 'host-worker' | 'temporal';
 
