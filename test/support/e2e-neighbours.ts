@@ -25,6 +25,8 @@ export function neighbours(host: Directories, ids: readonly string[]): RegExp[] 
   return [
     new RegExp(`^nftables .*\\btorpor_(?!${tag}\\b)\\w+`),
     new RegExp(`^link tp(?!${links.slice(2)})[0-9a-f]{6}n`),
+    // Of guests that the conformance suites play in namespaces of their own.
+    /^link gst\d+x\d+/,
     new RegExp(`^(network namespace |mount nsfs on /run/netns/)(?!sbx-(${ours})|te2e)`),
     new RegExp(`^process .*: qemu-system-(?!.*(${host.runDirectory}|${host.hostDirectory})/)`),
   ];
