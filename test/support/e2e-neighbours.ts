@@ -27,16 +27,30 @@ export function neighbours(host: Directories, ids: readonly string[]): RegExp[] 
     new RegExp(`^link tp(?!${links.slice(2)})[0-9a-f]{6}n`),
     // Of guests that the conformance suites play in namespaces of their own.
     /^link gst\d+x\d+/,
-    new RegExp(`^(network namespace |mount nsfs on /run/netns/)(?!sbx-(${ours})|te2e)`),
+    new RegExp(`^(network namespace |mount nsfs on /run/netns/)(?!sbx-(${ours})|te2e|${links})`),
+    // Its own that no sandbox has yet come and go as it likes.
+    /^(link|network namespace|mount nsfs on|nftables element) .* ahead$/,
     new RegExp(`^process .*: qemu-system-(?!.*(${host.runDirectory}|${host.hostDirectory})/)`),
   ];
 }
 
-/** Addresses that the platform under test has taken. */
+/** Addresses that sandboxes of the platform under test have. */
 export async function takenSlots(host: Directories): Promise<string[]> {
+  return slotsWith(host, (record) => record.includes('"id":'));
+}
+
+/** Addresses of the networks that it keeps ahead; none once it has ended. */
+export async function slotsAhead(host: Directories): Promise<string[]> {
+  return slotsWith(host, (record) => !record.includes('"id":'));
+}
+
+async function slotsWith(host: Directories, wanted: (record: string) => boolean): Promise<string[]> {
   const names = await readdir(SLOTS).catch(absent<string[]>([]));
   const contents = await Promise.all(names.map((name) => readFile(join(SLOTS, name), 'utf8').catch(absent(''))));
-  return names.filter((_, index) => contents[index]?.includes(`"${tagOf(host)}"`));
+  return names.filter((_, index) => {
+    const record = contents[index] ?? '';
+    return record.includes(`"${tagOf(host)}"`) && wanted(record);
+  });
 }
 
 /** Of a neighbour it may go while it is looked at. */

@@ -25,14 +25,15 @@ export async function readMachine(options: MachineOptions): Promise<MachineSnaps
   const { directories, marks = [], ignore = [], also = {} } = options;
   const trees = await Promise.all(directories.map(readTree));
   const tree = new Map(trees.flatMap((things) => [...things]));
+  const links = await readLinks();
   const kinds = new Map<string, Things>([
     ['process', await readProcesses([...directories, ...marks])],
-    ['network namespace', named(await entries('/run/netns'))],
-    ['link', await readLinks()],
-    ['nftables', nftThings(await output('nft', ['--json', 'list', 'ruleset']))],
+    ['network namespace', likeLinks(named(await entries('/run/netns')), links)],
+    ['link', links],
+    ['nftables', likeLinks(nftThings(await output('nft', ['--json', 'list', 'ruleset'])), links)],
     ['loop device', await readLoopDevices()],
     ['mapped device', named((await entries('/dev/mapper')).filter((name) => name !== 'control'))],
-    ['mount', await readMounts()],
+    ['mount', likeLinks(await readMounts(), links)],
     ['socket', new Map([...socketsOf(tree), ...(await readBoundSockets(directories))])],
     ['file', filesOf(tree)],
   ]);
@@ -67,12 +68,22 @@ async function output(program: string, args: readonly string[]): Promise<string>
   }
 }
 
+/** What a host worker gives to the link of a network that no sandbox has yet. */
+const AHEAD = 'ahead';
+
 async function readLinks(): Promise<Things> {
   const links = JSON.parse((await output('ip', ['-json', 'link', 'show'])) || '[]') as {
     ifname: string;
-    ifindex: number;
+    ifalias?: string;
   }[];
-  return named(links.map(({ ifname }) => ifname));
+  return new Map(links.map(({ ifname, ifalias }) => [ifname, ifalias === AHEAD ? `${ifname} ${AHEAD}` : ifname]));
+}
+
+/** What belongs to the link of a network made ahead, by its name or as an element of a set, is told apart as the link is. */
+function likeLinks(things: Things, links: Things): Things {
+  const linkOf = (what: string) => /^element "([^"]+)"/.exec(what)?.[1] ?? what.split(/[ /]/).at(-1) ?? '';
+  const isAhead = (what: string) => links.get(linkOf(what))?.endsWith(` ${AHEAD}`) === true;
+  return new Map([...things].map(([key, what]) => [key, isAhead(what) ? `${what} ${AHEAD}` : what]));
 }
 
 async function readLoopDevices(): Promise<Things> {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { DomainError } from '../../../workflows/contract/errors.js';
 import { hasErrno } from '../../errno.js';
 import { namesIn } from '../../sandbox-folder.js';
+import { parseCidr, toDotted, toNumber } from './address-range.js';
 
 /** From writing a record to putting it into place take milliseconds. */
 const UNPLACED_MS = 60_000;
@@ -18,11 +19,18 @@ export interface AddressSlot {
   guestSide: string;
 }
 
-interface SlotRecord {
-  id: string;
-  hostTag: string;
+/** What a slot is used for: the network of a sandbox, or one made ahead for whoever comes next. */
+export interface SlotUse {
+  /** Absent as long as no sandbox has it. */
+  id?: string;
+  /** How a network made ahead was made; one made in another way is of no use. */
+  recipe?: string;
   /** The network at this address was finished and not begun to be taken down. */
   complete: boolean;
+}
+
+interface SlotRecord extends SlotUse {
+  hostTag: string;
 }
 
 /**
@@ -33,6 +41,8 @@ interface SlotRecord {
 export class AddressSlots {
   readonly #first: number;
   readonly #count: number;
+  /** Where each sandbox was found last; asked again each time, as a slot may have gone to another one. */
+  readonly #seen = new Map<string, AddressSlot>();
 
   constructor(
     private readonly dir: string,
@@ -45,19 +55,16 @@ export class AddressSlots {
     this.#count = range.size / 2;
   }
 
-  /** The slot of a sandbox, taken now unless it has one. */
-  async take(id: string): Promise<AddressSlot> {
-    const own = await this.find(id);
-    if (own !== undefined) return own;
-    await mkdir(this.dir, { recursive: true, mode: 0o755 });
-    const record = await this.#write({ id, hostTag: this.hostTag, complete: false });
+  /** A slot of nobody's, recorded for this use. What `isFree` refuses is left alone: something is there without a record. */
+  async take(use: SlotUse, isFree: (slot: AddressSlot) => Promise<boolean> = async () => true): Promise<AddressSlot> {
+    const record = await this.#write(use);
     try {
       const inUse = addressesInUse();
-      const start = startOf(id, this.#count);
+      const start = startOf(use.id ?? record, this.#count);
       for (let step = 0; step < this.#count; step += 1) {
         const slot = this.#slot((start + step) % this.#count);
         // Somebody else's interface, or one of ours that the kernel has not finished removing.
-        if (inUse.has(slot.hostSide) || inUse.has(slot.guestSide)) continue;
+        if (inUse.has(slot.hostSide) || inUse.has(slot.guestSide) || !(await isFree(slot))) continue;
         if (await this.#claim(record, slot)) return slot;
       }
     } finally {
@@ -70,36 +77,42 @@ export class AddressSlots {
   }
 
   async find(id: string): Promise<AddressSlot | undefined> {
-    // Nearly always the first one looked at; the rest is for collisions.
-    const preferred = this.#slot(startOf(id, this.#count));
-    if (await this.#belongsTo(preferred.hostSide, id)) return preferred;
-    for (const name of await this.#names()) {
-      const slot = this.#named(name);
-      if (slot !== undefined && (await this.#belongsTo(name, id))) return slot;
+    // Nearly always one of the first two looked at; the rest is for what was made ahead before this worker started.
+    for (const likely of [this.#seen.get(id), this.#slot(startOf(id, this.#count))])
+      if (likely !== undefined && (await this.#read(likely.hostSide))?.id === id) return this.#remember(id, likely);
+    const found = (await this.#own()).find(({ use }) => use.id === id);
+    if (found === undefined) this.#seen.delete(id);
+    return found && this.#remember(id, found.slot);
+  }
+
+  /** What this host uses the slot for; undefined when it is not this host's. */
+  async use(slot: AddressSlot): Promise<SlotUse | undefined> {
+    return this.#read(slot.hostSide);
+  }
+
+  async setUse(slot: AddressSlot, use: SlotUse): Promise<void> {
+    const record = await this.#write(use);
+    try {
+      await rename(record, join(this.dir, slot.hostSide));
+    } catch (err) {
+      await rm(record, { force: true });
+      throw err;
     }
-    return undefined;
-  }
-
-  async isComplete(slot: AddressSlot): Promise<boolean> {
-    return (await this.#read(slot.hostSide))?.complete === true;
-  }
-
-  async setComplete(id: string, slot: AddressSlot, complete: boolean): Promise<void> {
-    await rename(await this.#write({ id, hostTag: this.hostTag, complete }), join(this.dir, slot.hostSide));
+    if (use.id !== undefined) this.#remember(use.id, slot);
   }
 
   async release(slot: AddressSlot): Promise<void> {
     await rm(join(this.dir, slot.hostSide), { force: true });
   }
 
-  /** Ids that hold a slot for this host. */
+  /** Ids that hold a slot for this host, in its former range as well. */
   async list(): Promise<string[]> {
-    const ids: string[] = [];
-    for (const name of await this.#names()) {
-      const record = await this.#read(name);
-      if (record?.hostTag === this.hostTag) ids.push(record.id);
-    }
-    return ids;
+    return (await this.#records()).flatMap(({ use }) => use.id ?? []);
+  }
+
+  /** Slots that this host holds for no sandbox. */
+  async listAhead(): Promise<{ slot: AddressSlot; use: SlotUse }[]> {
+    return (await this.#own()).filter(({ use }) => use.id === undefined);
   }
 
   /** The slot of this number, whoever holds it; undefined when it lies outside of this host's range. */
@@ -119,9 +132,21 @@ export class AddressSlots {
     }
   }
 
-  async #write(record: SlotRecord): Promise<string> {
+  async #write(use: SlotUse): Promise<string> {
     const path = join(this.dir, `.${randomBytes(6).toString('hex')}`);
-    await writeFile(path, JSON.stringify(record), { flag: 'wx' });
+    const record: SlotRecord = { ...use, hostTag: this.hostTag };
+    const write = () => writeFile(path, JSON.stringify(record), { flag: 'wx' });
+    try {
+      await write().catch(async (err: unknown) => {
+        if (!hasErrno(err, 'ENOENT')) throw err;
+        await mkdir(this.dir, { recursive: true, mode: 0o755 });
+        await write();
+      });
+    } catch (err) {
+      // A full file system takes the name and refuses the content.
+      await rm(path, { force: true });
+      throw err;
+    }
     return path;
   }
 
@@ -135,17 +160,34 @@ export class AddressSlots {
     }
   }
 
-  async #belongsTo(name: string, id: string): Promise<boolean> {
-    const record = await this.#read(name);
-    return record?.id === id && record.hostTag === this.hostTag;
+  #remember(id: string, slot: AddressSlot): AddressSlot {
+    this.#seen.set(id, slot);
+    return slot;
   }
 
-  async #read(name: string): Promise<SlotRecord | undefined> {
+  /** Slots of this host in its range. */
+  async #own(): Promise<{ slot: AddressSlot; use: SlotUse }[]> {
+    return (await this.#records()).flatMap(({ name, use }) => {
+      const slot = this.numbered((toNumber(name) - this.#first) / 2);
+      return slot === undefined ? [] : [{ slot, use }];
+    });
+  }
+
+  async #records(): Promise<{ name: string; use: SlotUse }[]> {
+    const names = (await namesIn(this.dir)).filter((name) => !name.startsWith('.'));
+    const uses = await Promise.all(names.map((name) => this.#read(name)));
+    return names.flatMap((name, index) => {
+      const use = uses[index];
+      return use === undefined ? [] : [{ name, use }];
+    });
+  }
+
+  /** Undefined for what is not this host's. */
+  async #read(name: string): Promise<SlotUse | undefined> {
     const path = join(this.dir, name);
     try {
-      const record = JSON.parse(await readFile(path, 'utf8')) as Partial<SlotRecord> | null;
-      const { id, hostTag, complete } = record ?? {};
-      if (typeof id === 'string' && typeof hostTag === 'string') return { id, hostTag, complete: complete === true };
+      const use = parseRecord(await readFile(path, 'utf8'));
+      if (use !== undefined) return use.hostTag === this.hostTag ? use : undefined;
     } catch (err) {
       if (hasErrno(err, 'ENOENT')) return undefined;
       // Whatever it was, its address stays taken, and the others are found without it.
@@ -156,32 +198,23 @@ export class AddressSlots {
     return undefined;
   }
 
-  async #names(): Promise<string[]> {
-    return (await namesIn(this.dir)).filter((name) => !name.startsWith('.'));
-  }
-
   #slot(index: number): AddressSlot {
     const even = this.#first + index * 2;
     return { index, hostSide: toDotted(even), guestSide: toDotted(even + 1) };
   }
-
-  /** Undefined when the address lies outside of this host's range. */
-  #named(name: string): AddressSlot | undefined {
-    return this.numbered((toNumber(name) - this.#first) / 2);
-  }
 }
 
-export function parseCidr(cidr: string): { first: number; size: number } {
-  const match = /^(\d{1,3}(?:\.\d{1,3}){3})\/(\d{1,2})$/.exec(cidr);
-  const [address, bits] = [toNumber(match?.[1] ?? ''), Number(match?.[2])];
-  if (!Number.isInteger(address) || !(bits >= 8 && bits <= 30)) {
-    throw new DomainError(
-      'invalid_request',
-      `"${cidr}" is no IPv4 range; give one such as 10.96.0.0/16, from /8 to /30`,
-    );
-  }
-  const size = 2 ** (32 - bits);
-  return { first: address - (address % size), size };
+/** Undefined for another format. */
+function parseRecord(text: string): SlotRecord | undefined {
+  const { id, recipe, hostTag, complete } = (JSON.parse(text) as Partial<SlotRecord> | null) ?? {};
+  // One of the two says what the slot is for.
+  if (typeof hostTag !== 'string' || (typeof id !== 'string' && typeof recipe !== 'string')) return undefined;
+  return {
+    hostTag,
+    complete: complete === true,
+    ...(typeof id === 'string' ? { id } : {}),
+    ...(typeof recipe === 'string' ? { recipe } : {}),
+  };
 }
 
 /** Where the search for a free pair begins: spread, so that a lookup finds its own at once. */
@@ -195,15 +228,4 @@ function addressesInUse(): Set<string> {
   return new Set(
     Object.values(networkInterfaces()).flatMap((addresses) => (addresses ?? []).map(({ address }) => address)),
   );
-}
-
-function toNumber(dotted: string): number {
-  const parts = dotted
-    .split('.')
-    .map((part) => (/^\d{1,3}$/.test(part) && Number(part) < 256 ? Number(part) : Number.NaN));
-  return parts.length === 4 ? parts.reduce((sum, part) => sum * 256 + part, 0) : Number.NaN;
-}
-
-function toDotted(address: number): string {
-  return [24, 16, 8, 0].map((shift) => (address >>> shift) & 255).join('.');
 }

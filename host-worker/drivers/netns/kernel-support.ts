@@ -5,14 +5,25 @@ import { CommandError } from '../../exec.js';
 
 const TUN = '/dev/net/tun';
 
+const REFUSED = /Could not process rule: (No such file|Operation not supported|Protocol not supported)/;
+
 /** What the tools print when the kernel lacks something, and what that is. */
 const LACKING: readonly { tool: string; says: RegExp; what: string }[] = [
   { tool: 'ip', says: /Unknown device type|Operation not supported/, what: 'veth devices (module veth)' },
   { tool: 'ip', says: /open: \/dev\/net\/tun|\/dev\/net\/tun: No such/, what: 'tap devices (module tun)' },
   { tool: 'ip', says: /mount.*failed|unshare/, what: 'network namespaces, or the right to make them' },
+  // The refused line is in the words, so that what is missing can be told more closely than for the whole.
+  ...(
+    [
+      [/ type ipv4_addr \. inet_proto/, 'nftables sets of addresses with ports (Linux 5.6 or newer)'],
+      [/\breject with/, 'nftables that refuses with an answer (module nft_reject_ipv4)'],
+      [/\bmasquerade|\bdnat to|type nat/, 'nftables with NAT (modules nft_chain_nat, nft_nat, nft_masq)'],
+      [/\bct (state|direction)/, 'nftables with connection tracking (modules nft_ct, nf_conntrack)'],
+    ] as const
+  ).map(([line, what]) => ({ tool: 'nft', says: new RegExp(`${REFUSED.source}[^]*${line.source}`), what })),
   {
     tool: 'nft',
-    says: /Could not process rule: (No such file|Operation not supported|Protocol not supported)/,
+    says: REFUSED,
     what: 'nftables with NAT (modules nf_tables, nft_chain_nat, nft_masq, nft_ct)',
   },
   {

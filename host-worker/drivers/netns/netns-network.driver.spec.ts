@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readlink, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
@@ -25,31 +25,32 @@ class NotingExec implements Exec {
   }
 }
 
-let dir = '';
+let [dir, slotsDir] = ['', ''];
 let exec: NotingExec;
 beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'netns-'));
+  slotsDir = join(dir, 'slots');
   exec = new NotingExec();
 });
 afterEach(async () => rm(dir, { recursive: true }));
 
 const network = (): NetnsNetwork =>
-  new NetnsNetwork({ cidr: '10.50.0.0/30', hostTag: 'h-1', vmUser: 'vm', exec, slotsDir: dir });
+  new NetnsNetwork({ cidr: '10.50.0.0/30', hostTag: 'h-1', vmUser: 'vm', exec, slotsDir, namespacesDir: dir });
 
 describe('NetnsNetwork', () => {
   it('makes a network with five processes, whatever its egress', async () => {
     await network().ensure('abc', { egress: false });
+    const veth = /link add (\S+) type veth/.exec(exec.commands[0]?.input ?? '')?.[1] ?? '';
     expect(exec.commands.map(({ line }) => line.split(' ').slice(0, 3).join(' '))).toEqual([
       'ip -batch -',
-      'ip -n sbx-abc',
-      'nsenter --net=/run/netns/sbx-abc tee',
-      'nsenter --net=/run/netns/sbx-abc nft',
+      `ip -n ${veth}`,
+      `nsenter --net=${dir}/${veth} tee`,
+      `nsenter --net=${dir}/${veth} nft`,
       'nft -f -',
     ]);
-    const host = exec.commands[0]?.input ?? '';
-    const veth = /link add (\S+) type veth/.exec(host)?.[1] ?? '';
     expect(veth).toMatch(/^tp[0-9a-f]{6}n[01]$/);
     expect(veth.length).toBeLessThanOrEqual(15);
+    expect(await readlink(join(dir, 'sbx-abc'))).toBe(veth);
     expect(exec.commands[1]?.input).toContain('tuntap add dev tap0 mode tap user vm');
     expect(exec.commands[4]?.input).toContain(`delete element inet torpor_h_1 egress { "${veth}" }`);
   });
@@ -67,15 +68,28 @@ describe('NetnsNetwork', () => {
   it('frees the address of a network that could not be made', async () => {
     exec.failing = { line: /^nsenter .* nft/, stderr: 'Error: syntax error' };
     await expect(network().ensure('abc', { egress: true })).rejects.toBeInstanceOf(CommandError);
-    expect(await readdir(dir)).toEqual([]);
+    expect(await readdir(slotsDir)).toEqual([]);
+    expect(await readdir(dir)).toEqual(['slots']);
     expect(await network().list()).toEqual([]);
   });
 
   it('says what the kernel lacks', async () => {
+    const refused = '/dev/stdin:9:1-60: Error: Could not process rule: No such file or directory\n';
     const lacks: [RegExp, string, RegExp][] = [
       [/^ip -batch/, 'Error: Unknown device type.', /lacks veth devices/],
       [/^ip -n/, 'open: /dev/net/tun: No such file or directory', /lacks tap devices/],
       [/^nft/, '/dev/stdin:2:1: Error: Could not process rule: No such file or directory', /lacks nftables with NAT/],
+      [
+        /^nsenter .* nft/,
+        `${refused}add rule ip torpor refuse reject with icmp admin-prohibited\n~~~`,
+        /nft_reject_ipv4/,
+      ],
+      [
+        /^nsenter .* nft/,
+        `${refused}add set ip torpor allow_port { type ipv4_addr . inet_proto . x; }`,
+        /5\.6 or newer/,
+      ],
+      [/^nft/, `${refused}add rule inet torpor_h_1 input ct state established accept`, /nft_ct/],
       [/^ip -batch/, 'RTNETLINK answers: Operation not permitted', /need root or CAP_NET_ADMIN/],
     ];
     for (const [line, stderr, message] of lacks) {

@@ -1,21 +1,27 @@
 import { createHash } from 'node:crypto';
-import { access, readFile, writeFile } from 'node:fs/promises';
 import type { Network, NetworkAttachment } from '../../../activities/host/ports.js';
 import { DomainError } from '../../../workflows/contract/errors.js';
 import type { NetworkCounters, NetworkPolicy } from '../../../workflows/contract/network-policy.js';
+import { isDiskFull } from '../../errno.js';
 import type { Exec } from '../../exec.js';
 import { hostTable } from '../../host-tag.js';
 import { KeyedMutex } from '../../keyed-mutex.js';
-import { checkedId, namesIn } from '../../sandbox-folder.js';
+import { checkedId } from '../../sandbox-folder.js';
 import { UndoStack } from '../../undo-stack.js';
 import { type AddressSlot, AddressSlots } from './address-slots.js';
-import { lackOr, openTunNode } from './kernel-support.js';
-import { type HostRuleNames, INNER, egressRules, forgetRules, hostRules, namespaceRules } from './rulesets.js';
+import { openTunNode } from './kernel-support.js';
+import { NetworkPool } from './network-pool.js';
+import { countersFrom, elementsOf, isUpWith } from './parse-output.js';
+import { type CheckedPolicy, GUEST_TABLE, checkedPolicy, namespaceRules } from './policy-rules.js';
+import { rateBatch } from './rate-limit.js';
+import { type HostRuleNames, INNER, egressRules, forgetRules, hostRules, neverReached } from './rulesets.js';
+import { NAMESPACES, SandboxDevices, insideBatch, namespaceOf, openForwarding } from './sandbox-devices.js';
+import { type RunTool, allOf, toolRunner } from './tools.js';
 
-const FORWARDING = '/proc/sys/net/ipv4/ip_forward';
 /** One for the machine, not for the run directory of one worker: addresses are the machine's. */
 const MACHINE_SLOTS = '/run/torpor/slots';
-const ID_IN_NAMESPACE = /^sbx-(.+)$/;
+/** What networks are made with before anybody knows for whom: what most will want. No guest is behind them yet. */
+const OPEN = checkedPolicy({ egress: true });
 
 export interface NetnsOptions {
   /** Addresses for sandboxes, two each. */
@@ -26,11 +32,15 @@ export interface NetnsOptions {
   vmUser: string;
   exec: Exec;
   /** Where taken addresses are recorded; only tests have reason to change it. */
-  slotsDir?: string;
-  /** Limit of what a guest sends; none when absent. */
-  txMegabitsPerSecond?: number;
-  /** Told of what cannot be read. */
-  warn?: (fields: Record<string, unknown>, message: string) => void;
+  slotsDir?: string | undefined;
+  /** Where `ip netns` keeps namespaces; only tests have reason to change it. */
+  namespacesDir?: string | undefined;
+  /** How many networks are made ahead; none by default. What is kept ahead goes with `close`. */
+  poolSize?: number | undefined;
+  /** Limit of what a guest sends where its policy has none; none when absent. */
+  txMegabitsPerSecond?: number | undefined;
+  /** Told of what cannot be read, and of networks that cannot be made ahead. */
+  warn?: ((fields: Record<string, unknown>, message: string) => void) | undefined;
 }
 
 /**
@@ -41,64 +51,107 @@ export interface NetnsOptions {
 export class NetnsNetwork implements Network {
   readonly #slots: AddressSlots;
   readonly #host: HostRuleNames;
+  readonly #run: RunTool;
+  readonly #devices: SandboxDevices;
+  readonly #pool: NetworkPool;
+  readonly #never: string;
   readonly #locks = new KeyedMutex();
+  /** A link of that name without a record is foreign, or a living sandbox's whose record was deleted. */
+  readonly #isFree = async (slot: AddressSlot): Promise<boolean> => !(await this.#devices.hasLink(slot));
 
   constructor(private readonly options: NetnsOptions) {
-    const { slotsDir = MACHINE_SLOTS, cidr, hostTag, warn } = options;
-    this.#slots = new AddressSlots(slotsDir, cidr, hostTag, warn);
+    const {
+      slotsDir = MACHINE_SLOTS,
+      cidr,
+      hostTag,
+      vmUser,
+      namespacesDir = NAMESPACES,
+      poolSize = 0,
+      warn = () => {},
+    } = options;
     this.#host = {
-      table: hostTable(options.hostTag),
+      table: hostTable(hostTag),
       // Interface names have 15 characters: "tp", six of the tag's hash, "n", the slot in base 36.
-      vethPrefix: `tp${createHash('sha256').update(options.hostTag).digest('hex').slice(0, 6)}n`,
-      cidr: options.cidr,
+      vethPrefix: `tp${createHash('sha256').update(hostTag).digest('hex').slice(0, 6)}n`,
+      cidr,
     };
+    this.#never = neverReached(cidr);
+    this.#run = toolRunner(options.exec);
+    this.#slots = new AddressSlots(slotsDir, cidr, hostTag, warn);
+    this.#devices = new SandboxDevices(this.#run, this.#host.vethPrefix, vmUser, namespacesDir);
+    this.#pool = new NetworkPool({
+      slots: this.#slots,
+      size: poolSize,
+      recipe: this.#recipe(),
+      make: (slot, signal) => this.#build(slot, undefined, OPEN, signal),
+      verify: (slot) => this.#verify(slot),
+      isThere: (slot) => this.#devices.areThere(slot),
+      isFree: this.#isFree,
+      remove: (slot) => this.#removeAll(slot, undefined),
+      warn,
+    });
   }
 
   /** Once at start, so that what the machine lacks is known before the first sandbox. */
   async ensureHostTable(): Promise<void> {
     await openTunNode();
-    if ((await readFile(FORWARDING, 'utf8')).trim() !== '1') await writeFile(FORWARDING, '1');
+    await openForwarding();
     await this.#nft(hostRules(this.#host));
     await this.#slots.sweepUnplaced();
     await this.#forgetLostLinks();
+    this.#pool.open();
   }
 
   /** When the worker is taken off the machine. With sandboxes left the rules stay: they are what isolates them. */
   async removeHostTableIfUnused(): Promise<void> {
+    await this.close();
     if ((await this.list()).length > 0) return;
     await this.#nft(`add table inet ${this.#host.table}\ndelete table inet ${this.#host.table}\n`);
   }
 
-  async ensure(id: string, options: NetworkPolicy, signal?: AbortSignal): Promise<NetworkAttachment> {
+  /** When the worker ends in good order: what is kept ahead goes, what sandboxes have stays. */
+  async close(): Promise<void> {
+    await this.#pool.close();
+  }
+
+  /** When nothing is being made ahead any more. */
+  async settled(): Promise<void> {
+    await this.#pool.settled();
+  }
+
+  async ensure(id: string, policy: NetworkPolicy, signal?: AbortSignal): Promise<NetworkAttachment> {
+    const checked = this.#checked(policy);
     return this.#locks.runExclusive(checkedId(id), async () => {
       const slot = await this.#slots.find(id);
-      if (slot === undefined) return this.#make(id, options.egress, signal);
-      if (await this.#isComplete(id, slot)) {
-        await this.#admit(slot, options.egress, signal);
+      if (slot !== undefined && (await this.#isComplete(id, slot))) {
+        await this.#applyTo(slot, checked, this.#devices.pathFor(id), signal);
         return attachmentAt(id, slot);
       }
-      await this.#takeDown(id, slot);
-      return this.#make(id, options.egress, signal);
+      if (slot !== undefined) await this.#takeDown(id, slot);
+      return this.#make(id, checked, signal);
     });
   }
 
   async apply(id: string, policy: NetworkPolicy, signal?: AbortSignal): Promise<void> {
-    if ((await this.find(id)) === undefined) throw new DomainError('not_found', `${id} has no network on this host`);
-    await this.ensure(id, policy, signal);
+    const checked = this.#checked(policy);
+    await this.#locks.runExclusive(checkedId(id), async () => {
+      const slot = await this.#slots.find(id);
+      if (slot === undefined || !(await this.#isComplete(id, slot)))
+        throw new DomainError('not_found', `${id} has no network on this host`);
+      await this.#applyTo(slot, checked, this.#devices.pathFor(id), signal);
+    });
   }
 
   async counters(id: string): Promise<NetworkCounters | undefined> {
-    const slot = await this.#slots.find(checkedId(id));
-    if (slot === undefined) return undefined;
-    // Of the host's end of the pair: what the guest sends is received there.
-    const read = async (name: string) => {
-      const text = await readFile(`/sys/class/net/${this.#veth(slot)}/statistics/${name}`, 'utf8');
-      return Number(text);
-    };
-    const [sentBytes, sentPackets, receivedBytes, receivedPackets] = await Promise.all(
-      ['rx_bytes', 'rx_packets', 'tx_bytes', 'tx_packets'].map(read),
-    );
-    return { sentBytes, sentPackets, receivedBytes, receivedPackets, deniedPackets: 0 } as NetworkCounters;
+    if ((await this.find(id)) === undefined) return undefined;
+    const argv = ['nft', '-j', 'list', 'counters', 'table', 'ip', GUEST_TABLE];
+    try {
+      return countersFrom(await this.#run(['nsenter', `--net=${this.#devices.pathFor(id)}`, ...argv]));
+    } catch (err) {
+      // It may have been removed meanwhile.
+      if ((await this.find(id)) === undefined) return undefined;
+      throw err;
+    }
   }
 
   async find(id: string): Promise<NetworkAttachment | undefined> {
@@ -108,182 +161,175 @@ export class NetnsNetwork implements Network {
 
   async remove(id: string): Promise<void> {
     return this.#locks.runExclusive(checkedId(id), async () => {
-      const slot = (await this.#slots.find(id)) ?? (await this.#linkedIds()).get(id);
+      const slot = await this.#slots.find(id);
       if (slot !== undefined) await this.#takeDown(id, slot);
+      else await this.#removeStray(id);
     });
   }
 
-  /** By slot, and by the names that this host's links bear: slots are files, which somebody may have deleted. */
+  /** By slot, and by the names that this host gave: slots are files, which somebody may have deleted. */
   async list(): Promise<string[]> {
-    const [links, slots] = await Promise.all([this.#linkedIds(), this.#slots.list()]);
-    return [...new Set([...slots, ...links.keys()])];
+    const [named, slots] = await Promise.all([this.#devices.named(), this.#slots.list()]);
+    return [...new Set([...slots, ...named.keys()])];
   }
 
-  /** This host's links by the id that they bear, with the slot that they belong to. */
-  async #linkedIds(): Promise<Map<string, AddressSlot>> {
-    const found = new Map<string, AddressSlot>();
-    for (const link of await this.#links()) {
-      const alias = await readFile(`/sys/class/net/${link}/ifalias`, 'utf8').catch(() => '');
-      const id = ID_IN_NAMESPACE.exec(alias.trim())?.[1];
-      const slot = this.#slots.numbered(Number.parseInt(link.slice(this.#host.vethPrefix.length), 36));
-      if (id !== undefined && slot !== undefined) found.set(id, slot);
-    }
-    return found;
+  #checked(policy: NetworkPolicy): CheckedPolicy {
+    return checkedPolicy(policy, this.options.txMegabitsPerSecond);
   }
 
-  async #links(): Promise<string[]> {
-    return (await namesIn('/sys/class/net')).filter((name) => name.startsWith(this.#host.vethPrefix));
-  }
-
-  /** Takes links that are gone out of the set of those that may go out: a new one of that name must ask for it. */
-  async #forgetLostLinks(): Promise<void> {
-    const { stdout } = await this.options.exec.run(['nft', '-j', 'list', 'set', 'inet', this.#host.table, 'egress']);
-    const links = new Set(await this.#links());
-    const lost = elementsOf(stdout).filter((element) => !links.has(element));
-    if (lost.length > 0) await this.#nft(lost.map((veth) => forgetRules(this.#host, veth)).join(''));
-  }
-
-  async #make(id: string, egress: boolean, signal: AbortSignal | undefined): Promise<NetworkAttachment> {
+  async #make(id: string, policy: CheckedPolicy, signal: AbortSignal | undefined): Promise<NetworkAttachment> {
     signal?.throwIfAborted();
-    const slot = await this.#slots.take(id);
+    if (await this.#devices.hasName(id)) await this.#removeStray(id);
+    const ahead = await this.#pool.take();
+    const slot = ahead ?? (await this.#slots.take({ id, complete: false }, this.#isFree));
     const undo = new UndoStack();
     undo.push(`network of ${id}`, () => this.#takeDown(id, slot));
     try {
-      const namespace = namespaceOf(id);
-      await this.#run(['ip', '-batch', '-'], hostSideBatch(namespace, this.#veth(slot), slot), signal);
-      const enter = ['nsenter', `--net=/run/netns/${namespace}`];
-      await allOf([
-        this.#run(['ip', '-n', namespace, '-batch', '-'], insideBatch(slot, this.options.vmUser), signal),
-        this.#run([...enter, 'tee', ...(await switchesInside())], '1\n', signal),
-        this.#run([...enter, 'nft', '-f', '-'], namespaceRules(slot.guestSide), signal),
-        this.#admit(slot, egress, signal),
-      ]);
-      await this.#limitRate(namespace, signal);
-      await this.#slots.setComplete(id, slot, true);
+      if (ahead === undefined) await this.#build(slot, id, policy, signal);
+      else await this.#assign(slot, id, policy, signal);
+      await this.#devices.name(slot, id);
+      await this.#slots.setUse(slot, { id, complete: true });
       return attachmentAt(id, slot);
     } catch (err) {
       throw await undo.unwind(err);
+    } finally {
+      this.#pool.fill();
     }
+  }
+
+  /** Everything but the sandbox's name, in a slot that nothing is in. */
+  async #build(
+    slot: AddressSlot,
+    id: string | undefined,
+    policy: CheckedPolicy,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    await this.#devices.make(slot, id, signal);
+    await allOf([
+      ...(await this.#devices.inside(slot, signal)),
+      this.#rule(slot, policy, signal),
+      this.#admit(slot, policy, signal),
+      ...this.#limitNew(slot, policy, signal),
+    ]);
+  }
+
+  /**
+   * Makes one that was made ahead the sandbox's own: from the first line on it is found under its id. What it was made
+   * with is not done again. That includes the host's rules, which the filling of the pool restores right afterwards.
+   */
+  async #assign(slot: AddressSlot, id: string, policy: CheckedPolicy, signal: AbortSignal | undefined): Promise<void> {
+    await this.#slots.setUse(slot, { id, complete: false });
+    await this.#devices.rename(slot, id);
+    const isAsMade = this.#namespaceRules(slot, policy) === this.#namespaceRules(slot, OPEN);
+    await allOf([
+      ...(isAsMade ? [] : [this.#rule(slot, policy, signal)]),
+      ...(policy.letsOut ? [] : [this.#nft(forgetRules(this.#host, this.#devices.nameOf(slot)), signal)]),
+      ...this.#limitNew(slot, policy, signal),
+    ]);
+  }
+
+  /** Of a network that is in use: each of the three changes at once, and a repetition changes nothing. */
+  async #applyTo(
+    slot: AddressSlot,
+    policy: CheckedPolicy,
+    path: string,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    await allOf([
+      this.#run(['nsenter', `--net=${path}`, 'nft', '-f', '-'], this.#namespaceRules(slot, policy), signal),
+      this.#admit(slot, policy, signal),
+      this.#limitRate(path, policy, signal),
+    ]);
   }
 
   /** Takes no signal: half of it helps nobody, and undoing must not be cancelled. */
   async #takeDown(id: string, slot: AddressSlot): Promise<void> {
-    await this.#slots.setComplete(id, slot, false);
-    const removal = this.#removeDevices(namespaceOf(id), this.#veth(slot));
-    await allOf([removal, this.#nft(forgetRules(this.#host, this.#veth(slot)))]);
+    await this.#slots.setUse(slot, { id, complete: false }).catch((err: unknown) => {
+      // What is full is not emptied by keeping this; without its link, which goes first, it counts as half-made as well.
+      if (!isDiskFull(err)) throw err;
+    });
+    await this.#removeAll(slot, id);
     await this.#slots.release(slot);
   }
 
-  /**
-   * The veth goes by name: with its namespace alone the kernel would remove it some time
-   * later, and never while a process is left in there.
-   */
-  async #removeDevices(namespace: string, veth: string): Promise<void> {
-    const left = async (): Promise<string[]> => [
-      ...((await exists(`/sys/class/net/${veth}`)) ? [`link del dev ${veth}`] : []),
-      ...((await exists(`/run/netns/${namespace}`)) ? [`netns del ${namespace}`] : []),
-    ];
-    for (const command of await left()) {
-      try {
-        await this.#run(['ip', ...command.split(' ')], '');
-      } catch (err) {
-        // The kernel may have been removing it already.
-        if ((await left()).includes(command)) throw err;
-      }
+  async #removeAll(slot: AddressSlot, id: string | undefined): Promise<void> {
+    const forgotten = this.#nft(forgetRules(this.#host, this.#devices.nameOf(slot)));
+    await allOf([this.#devices.remove(slot, id), forgotten]);
+  }
+
+  /** What bears the id's name though no slot record does. Where its slot went to another sandbox there is only the name. */
+  async #removeStray(id: string): Promise<void> {
+    const slot = this.#slots.numbered((await this.#devices.named()).get(id) ?? -1);
+    if (slot === undefined) return;
+    const use = await this.#slots.use(slot);
+    if (use === undefined || use.id === id) await this.#takeDown(id, slot);
+    else await this.#devices.unname(id);
+  }
+
+  /** Takes links that are gone out of the set of those that may go out: a new one of that name must ask for it. */
+  async #forgetLostLinks(): Promise<void> {
+    const members = elementsOf(await this.#run(['nft', '-j', 'list', 'set', 'inet', this.#host.table, 'egress']));
+    const links = new Set(await this.#devices.links());
+    const lost = members.filter((element) => !links.has(element));
+    if (lost.length > 0) await this.#nft(lost.map((veth) => forgetRules(this.#host, veth)).join(''));
+  }
+
+  /** Of one that a dead worker made ahead: its devices are up, and its rules are made again. */
+  async #verify(slot: AddressSlot): Promise<boolean> {
+    const name = this.#devices.nameOf(slot);
+    try {
+      const addresses = await this.#run(['ip', '-n', name, '-json', 'address', 'show']);
+      await this.#run(
+        ['nsenter', `--net=${this.#devices.pathOf(slot)}`, 'nft', '-f', '-'],
+        this.#namespaceRules(slot, OPEN),
+      );
+      return isUpWith(addresses, INNER.uplink, slot.guestSide) && isUpWith(addresses, INNER.tap, INNER.gateway);
+    } catch {
+      return false;
     }
+  }
+
+  /** Everything that goes into a network made ahead, so that another version or setting is told apart. */
+  #recipe(): string {
+    const slot = { index: 0, hostSide: '0.0.0.0', guestSide: '0.0.0.1' };
+    const text = `${insideBatch(slot, this.options.vmUser)}${this.#namespaceRules(slot, OPEN)}`;
+    return createHash('sha256').update(text).digest('hex').slice(0, 16);
+  }
+
+  /** By the namespace's own name, which the sandbox's may not have been given yet. */
+  #rule(slot: AddressSlot, policy: CheckedPolicy, signal?: AbortSignal): Promise<unknown> {
+    const enter = ['nsenter', `--net=${this.#devices.pathOf(slot)}`];
+    return this.#run([...enter, 'nft', '-f', '-'], this.#namespaceRules(slot, policy), signal);
+  }
+
+  #namespaceRules(slot: AddressSlot, policy: CheckedPolicy): string {
+    return namespaceRules(slot.guestSide, this.#never, policy);
   }
 
   /** Lets the guest out, or not; with it the host's rules, should somebody have flushed them. */
-  #admit(slot: AddressSlot, egress: boolean, signal?: AbortSignal): Promise<void> {
-    return this.#nft(`${hostRules(this.#host)}${egressRules(this.#host, this.#veth(slot), egress)}`, signal);
+  #admit(slot: AddressSlot, { letsOut }: CheckedPolicy, signal?: AbortSignal): Promise<unknown> {
+    return this.#nft(`${hostRules(this.#host)}${egressRules(this.#host, this.#devices.nameOf(slot), letsOut)}`, signal);
   }
 
-  async #limitRate(namespace: string, signal: AbortSignal | undefined): Promise<void> {
-    const rate = this.options.txMegabitsPerSecond;
-    if (rate === undefined) return;
-    const limit = ['tbf', 'rate', `${rate}mbit`, 'burst', '1mb', 'latency', '50ms'];
-    await this.#run(['tc', '-n', namespace, 'qdisc', 'replace', 'dev', INNER.uplink, 'root', ...limit], '', signal);
+  /** A new network has no limit that one would have to take away. */
+  #limitNew(slot: AddressSlot, policy: CheckedPolicy, signal: AbortSignal | undefined): Promise<unknown>[] {
+    const isLimited = policy.txMegabitsPerSecond !== undefined;
+    return isLimited ? [this.#limitRate(this.#devices.pathOf(slot), policy, signal)] : [];
+  }
+
+  #limitRate(path: string, policy: CheckedPolicy, signal: AbortSignal | undefined): Promise<unknown> {
+    return this.#run(['nsenter', `--net=${path}`, 'tc', '-batch', '-'], rateBatch(policy.txMegabitsPerSecond), signal);
   }
 
   async #isComplete(id: string, slot: AddressSlot): Promise<boolean> {
-    return (
-      (await this.#slots.isComplete(slot)) &&
-      (await exists(`/run/netns/${namespaceOf(id)}`)) &&
-      (await exists(`/sys/class/net/${this.#veth(slot)}`))
-    );
+    return (await this.#slots.use(slot))?.complete === true && (await this.#devices.areNamed(slot, id));
   }
 
-  #veth(slot: AddressSlot): string {
-    return `${this.#host.vethPrefix}${slot.index.toString(36)}`;
-  }
-
-  #nft(rules: string, signal?: AbortSignal): Promise<void> {
+  #nft(rules: string, signal?: AbortSignal): Promise<unknown> {
     return this.#run(['nft', '-f', '-'], rules, signal);
-  }
-
-  async #run(argv: string[], input: string, signal?: AbortSignal): Promise<void> {
-    try {
-      await this.options.exec.run(argv, { input, signal });
-    } catch (err) {
-      throw lackOr(err);
-    }
   }
 }
 
 function attachmentAt(id: string, slot: AddressSlot): NetworkAttachment {
   return { namespace: namespaceOf(id), tap: INNER.tap, mac: INNER.mac, hostAddress: slot.guestSide };
-}
-
-function namespaceOf(id: string): string {
-  return `sbx-${id}`;
-}
-
-/** The names in what \`nft -j list set\` prints. */
-function elementsOf(json: string): string[] {
-  const { nftables } = JSON.parse(json) as { nftables: { set?: { elem?: unknown[] } }[] };
-  return nftables.flatMap(({ set }) => set?.elem ?? []).filter((element) => typeof element === 'string');
-}
-
-/** The link bears the name of its namespace, which says whose it is even when its slot is lost. */
-function hostSideBatch(namespace: string, veth: string, slot: AddressSlot): string {
-  return `
-netns add ${namespace}
-link add ${veth} type veth peer name ${INNER.uplink} netns ${namespace}
-addr add ${slot.hostSide}/31 dev ${veth}
-link set dev ${veth} alias ${namespace} up
-`;
-}
-
-/** The guest's hardware address is told rather than asked for: a question lost while it starts is only repeated after a second. */
-function insideBatch(slot: AddressSlot, vmUser: string): string {
-  return `
-link set dev lo up
-addr add ${slot.guestSide}/31 dev ${INNER.uplink}
-link set dev ${INNER.uplink} up
-route add default via ${slot.hostSide}
-tuntap add dev ${INNER.tap} mode tap user ${vmUser}
-link set dev ${INNER.tap} address ${INNER.gatewayMac} txqueuelen 5000
-addr add ${INNER.gateway}/${INNER.prefix} dev ${INNER.tap}
-link set dev ${INNER.tap} up
-neigh add ${INNER.guest} lladdr ${INNER.mac} dev ${INNER.tap} nud permanent
-`;
-}
-
-/** Forwarding on and IPv6 off; where the machine has no IPv6 there is nothing to turn off. */
-async function switchesInside(): Promise<string[]> {
-  const ipv6 = '/proc/sys/net/ipv6/conf';
-  const off = (await exists(ipv6)) ? [`${ipv6}/all/disable_ipv6`, `${ipv6}/default/disable_ipv6`] : [];
-  return [FORWARDING, ...off];
-}
-
-/** Waits for all even if one fails: an undo must not race what is still being made. */
-async function allOf(work: Promise<unknown>[]): Promise<void> {
-  for (const result of await Promise.allSettled(work)) if (result.status === 'rejected') throw result.reason;
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
 }

@@ -1,3 +1,5 @@
+import { merged, networkOf, parseCidr, rangeText, toNumber } from './address-range.js';
+
 /**
  * Fixed in every sandbox; the namespace keeps them apart. The gateway's hardware address
  * too: a restored guest remembers it and would send into the void for seconds otherwise.
@@ -13,31 +15,25 @@ export const INNER = {
 } as const;
 
 /**
- * Inside a namespace: what the host sends to the namespace's address goes to the guest,
- * and the guest appears under that address. The guest cannot talk to the namespace itself.
+ * No guest sends there, whatever its policy: to this machine, to groups, and to link-local addresses, where clouds keep
+ * their metadata and credentials. Two clouds keep theirs elsewhere: Alibaba's and Azure's addresses stand alone.
  */
-export function namespaceRules(guestSide: string): string {
-  return `
-table ip torpor {
-  chain prerouting {
-    type nat hook prerouting priority dstnat;
-    iifname "${INNER.uplink}" ip daddr ${guestSide} dnat to ${INNER.guest}
-  }
-  chain postrouting {
-    type nat hook postrouting priority srcnat;
-    oifname "${INNER.uplink}" masquerade
-  }
-  chain input {
-    type filter hook input priority filter;
-    iifname "${INNER.tap}" drop
-  }
-  chain forward {
-    type filter hook forward priority filter; policy drop;
-    iifname "${INNER.uplink}" oifname "${INNER.tap}" accept
-    iifname "${INNER.tap}" oifname "${INNER.uplink}" ip saddr ${INNER.guest} accept
-  }
-}
-`;
+const NEVER: readonly (readonly [address: string, bits: number])[] = [
+  ['0.0.0.0', 8],
+  ['127.0.0.0', 8],
+  ['169.254.0.0', 16],
+  ['224.0.0.0', 3],
+  ['100.100.100.200', 32],
+  ['168.63.129.16', 32],
+];
+
+/** With the range that the sandboxes of this host have their addresses from; as elements of a set. */
+export function neverReached(cidr: string): string {
+  const { first, size } = parseCidr(cidr);
+  const fixed = NEVER.map(([address, bits]) => networkOf(toNumber(address), bits));
+  return merged([...fixed, { first, last: first + size - 1 }])
+    .map(rangeText)
+    .join(', ');
 }
 
 export interface HostRuleNames {
@@ -53,8 +49,7 @@ export interface HostRuleNames {
  * - No guest opens a connection to the host, at any of its addresses; it may answer.
  * - No guest reaches another, of this host worker or of any other on the machine.
  * - Nothing from outside opens a connection to a guest.
- * - With egress, a guest reaches the world but not link-local addresses, where clouds
- *   keep their metadata and credentials.
+ * - With egress, a guest reaches the world as far as the rules of its namespace say.
  */
 export function hostRules(host: HostRuleNames): string {
   const guests = `"${host.vethPrefix}*"`;
@@ -73,7 +68,7 @@ add rule inet ${host.table} forward iifname ${guests} oifname ${guests} drop
 add rule inet ${host.table} forward oifname ${guests} ct state established,related accept
 add rule inet ${host.table} forward oifname ${guests} drop
 add rule inet ${host.table} forward iifname ${guests} meta nfproto ipv6 drop
-add rule inet ${host.table} forward iifname ${guests} ip daddr { 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3, ${host.cidr} } drop
+add rule inet ${host.table} forward iifname ${guests} ip daddr { ${neverReached(host.cidr)} } drop
 add rule inet ${host.table} forward iifname ${guests} iifname @egress accept
 add rule inet ${host.table} forward iifname ${guests} drop
 add rule inet ${host.table} postrouting ip saddr ${host.cidr} oifname != "lo" oifname != ${guests} masquerade

@@ -1,24 +1,45 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { NetworkAttachment } from '../../../activities/host/ports.js';
 import { ChildProcessExec } from '../../../host-worker/exec.js';
 
 const exec = new ChildProcessExec();
 
-/** Connects and prints what the server says about who connected; fails after a second without an answer. */
+/** How long nothing has to come back until there is no way. */
+const SILENCE_MS = 1_000;
+
+/** Tries all targets at once and prints, in their order, what the server said about who came, `refused`, or null for silence. */
 const CLIENT = `
-const [host, port] = process.argv.slice(1);
-const socket = require('net').connect({ host, port: Number(port) });
-socket.setTimeout(1000, () => socket.destroy(new Error('timeout')));
-socket.on('error', (err) => { console.error(err.code ?? err.message); process.exitCode = 1; });
-socket.pipe(process.stdout);
+const [given, ...targets] = process.argv.slice(1);
+const silenceMs = Number(given);
+const tcp = (host, port) => new Promise((resolve) => {
+  const socket = require('net').connect({ host, port });
+  let said = '';
+  socket.setTimeout(silenceMs, () => resolve(null));
+  socket.on('error', (err) => resolve(err.code === 'ECONNREFUSED' ? 'refused' : null));
+  socket.on('data', (data) => (said += data)).on('end', () => resolve(said || null));
+});
+const udp = (host, port) => new Promise((resolve) => {
+  const socket = require('dgram').createSocket('udp4');
+  setTimeout(() => resolve(null), silenceMs);
+  socket.on('error', (err) => resolve(err.code === 'ECONNREFUSED' ? 'refused' : null));
+  socket.on('message', (said) => resolve(String(said)));
+  socket.connect(port, host, () => socket.send('hello'));
+});
+Promise.all(targets.map((target) => {
+  const [protocol, host, port] = target.split(' ');
+  return (protocol === 'udp' ? udp : tcp)(host, Number(port));
+})).then((said) => { console.log(JSON.stringify(said)); process.exit(); });
 `;
 
-/** Tells each client its address, on every address there is. */
+/** Tells each client its address, on every address there is now. */
 const SERVER = `
-require('net').createServer((socket) => socket.on('error', () => {}).end(socket.remoteAddress))
-  .listen(Number(process.argv[1]), '0.0.0.0');
+for (const port of process.argv.slice(1).map(Number)) {
+  require('net').createServer((socket) => socket.on('error', () => {}).end(socket.remoteAddress)).listen(port, '0.0.0.0');
+  // Bound to each, or answers would leave with another address than was asked.
+  for (const { address } of Object.values(require('os').networkInterfaces()).flat().filter((each) => each.family === 'IPv4')) {
+    const socket = require('dgram').createSocket('udp4');
+    socket.on('message', (_, from) => socket.send(from.address, from.port, from.address)).bind(port, address);
+  }
+}
 `;
 
 /** A network namespace of a test: programs in it connect to others and are connected to. */
@@ -31,28 +52,40 @@ export class TestNamespace {
 
   /** The address that the server saw, or `undefined` when there was no connection. */
   async connect(host: string, port: number): Promise<string | undefined> {
-    try {
-      const { stdout } = await exec.run([...this.#enter(), process.execPath, '-e', CLIENT, host, String(port)]);
-      return stdout === '' ? undefined : stdout.replace(/^::ffff:/, '');
-    } catch {
-      return undefined;
-    }
+    const said = (await this.tryAll([`tcp ${host} ${port}`]))[0];
+    return said === 'refused' ? undefined : (said ?? undefined);
   }
 
-  /** Runs a program that serves until `stop`. */
-  run(script: string, ...args: string[]): void {
+  /** Of each `tcp 10.0.0.1 80` what came back: the address that the server saw, `refused`, or null for nothing at all. */
+  async tryAll(targets: readonly string[]): Promise<(string | null)[]> {
+    const argv = [...this.#enter(), process.execPath, '-e', CLIENT, String(SILENCE_MS), ...targets];
+    const said = JSON.parse((await exec.run(argv)).stdout) as (string | null)[];
+    return said.map((each) => each?.replace(/^::ffff:/, '') ?? null);
+  }
+
+  /** Those of the targets at which somebody answered. */
+  async reached(targets: readonly string[]): Promise<string[]> {
+    const said = await this.tryAll(targets);
+    return targets.filter((_, index) => said[index] !== null && said[index] !== 'refused');
+  }
+
+  /** Runs a program until it ends or `stop`; resolves with what it printed when it ended by itself. */
+  run(script: string, ...args: string[]): Promise<string> {
     const server = new AbortController();
     this.#servers.push(server);
     const argv = [...this.#enter(), process.execPath, '-e', script, ...args];
-    this.#ended.push(exec.run(argv, { signal: server.signal, timeoutMs: 120_000 }).catch(() => undefined));
+    const ended = exec.run(argv, { signal: server.signal, timeoutMs: 300_000 }).then(({ stdout }) => stdout);
+    this.#ended.push(ended.catch(() => undefined));
+    return ended;
   }
 
-  /** Resolves when the server accepts connections. */
-  async serve(port: number): Promise<void> {
-    this.run(SERVER, String(port));
+  /** TCP and UDP; resolves when all of them answer. */
+  async serve(...ports: number[]): Promise<void> {
+    this.run(SERVER, ...ports.map(String)).catch(() => undefined);
+    const targets = ports.flatMap((port) => [`tcp 127.0.0.1 ${port}`, `udp 127.0.0.1 ${port}`]);
     for (let attempt = 0; attempt < 100; attempt += 1)
-      if ((await this.connect('127.0.0.1', port)) !== undefined) return;
-    throw new Error(`the test server on port ${port} of ${this.name ?? 'the host'} does not answer`);
+      if ((await this.reached(targets)).length === targets.length) return;
+    throw new Error(`the test servers on ports ${ports.join(', ')} of ${this.name ?? 'the host'} do not answer`);
   }
 
   /** Ends the servers. */
@@ -95,31 +128,34 @@ link set dev ${tap} up
   return new TestNamespace(name);
 }
 
-/** The world outside, one hop away from the host; it owns a metadata address as clouds have it. */
+/** Where the world outside answers: at its own address, another one behind it, and metadata addresses as clouds have them. */
+export const OUTSIDE = {
+  host: '203.0.113.1',
+  address: '203.0.113.2',
+  far: '192.0.2.10',
+  metadata: ['169.254.169.254', '100.100.100.200', '168.63.129.16'],
+} as const;
+
+/** One hop away from the host. */
 export async function outsideWorld(name: string): Promise<TestNamespace> {
+  const elsewhere = [OUTSIDE.far, ...OUTSIDE.metadata];
   await exec.run(['ip', '-batch', '-'], {
     input: `
 netns add ${name}
 link add ${name} type veth peer name eth0 netns ${name}
-addr add 203.0.113.1/30 dev ${name}
+addr add ${OUTSIDE.host}/30 dev ${name}
 link set dev ${name} up
-route add 169.254.169.254/32 via 203.0.113.2
+${elsewhere.map((address) => `route add ${address}/32 via ${OUTSIDE.address}`).join('\n')}
 `,
   });
   await exec.run(['ip', '-n', name, '-batch', '-'], {
     input: `
 link set dev lo up
-addr add 203.0.113.2/30 dev eth0
-addr add 169.254.169.254/32 dev lo
+addr add ${OUTSIDE.address}/30 dev eth0
+${elsewhere.map((address) => `addr add ${address}/32 dev lo`).join('\n')}
 link set dev eth0 up
-route add default via 203.0.113.1
+route add default via ${OUTSIDE.host}
 `,
   });
   return new TestNamespace(name);
-}
-
-/** A directory of its own, removed by the returned function. */
-export async function scratch(): Promise<{ dir: string; remove: () => Promise<void> }> {
-  const dir = await mkdtemp(join(tmpdir(), 'network-'));
-  return { dir, remove: () => rm(dir, { recursive: true, force: true }) };
 }
