@@ -4,6 +4,7 @@ import type { Disk, DiskAttachment, DiskBase } from '../../../activities/host/po
 import { DomainError } from '../../../workflows/contract/errors.js';
 import { removeDurably, renameDurably, storageFailure, syncPath, writeDurably } from '../../durable-file.js';
 import type { Exec } from '../../exec.js';
+import { KeyedMutex } from '../../keyed-mutex.js';
 import { SandboxFolders, namesIn } from '../../sandbox-folder.js';
 import { type ImageInfo, QemuImg } from './qemu-img.js';
 
@@ -23,13 +24,18 @@ const POINT = 'resume-point';
 export class Qcow2Disk implements Disk {
   readonly #folders: SandboxFolders;
   readonly #img: QemuImg;
+  readonly #locks = new KeyedMutex();
 
   constructor(options: { dataDir: string; exec: Exec }) {
     this.#folders = new SandboxFolders(options.dataDir);
     this.#img = new QemuImg(options.exec);
   }
 
-  async create(id: string, base: DiskBase, signal?: AbortSignal): Promise<DiskAttachment> {
+  create(id: string, base: DiskBase, signal?: AbortSignal): Promise<DiskAttachment> {
+    return this.#locks.runExclusive(id, () => this.#create(id, base, signal));
+  }
+
+  async #create(id: string, base: DiskBase, signal: AbortSignal | undefined): Promise<DiskAttachment> {
     const existing = await this.find(id);
     if (existing !== undefined) return existing;
     await requireBase(base.path, `the new disk of ${id}`);

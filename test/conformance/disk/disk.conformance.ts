@@ -1,26 +1,13 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import type { Disk, DiskAttachment, DiskBase } from '../../../activities/host/ports.js';
-
-export interface DiskHarness {
-  disk: Disk;
-  base: DiskBase;
-  /** What a VM would write to and find on the disk. */
-  put(disk: DiskAttachment | DiskBase, value: number): Promise<void>;
-  get(disk: DiskAttachment | DiskBase): Promise<number>;
-  /** Where `publish` may put a base. */
-  newPath(): string;
-  /** A second instance of the driver, as after a restart of the worker. */
-  restarted(): Disk;
-  dispose(): Promise<void>;
-}
+import type { Disk } from '../../../activities/host/ports.js';
+import { type DiskHarness, idsFor, makeDetached } from './disk-harness.js';
 
 /** Every driver of `Disk` must pass this. */
 export function describeDiskConformance(name: string, make: () => Promise<DiskHarness>): void {
   describe(`Disk: ${name}`, () => {
     let harness: DiskHarness;
     let disk: Disk;
-    let count = 0;
-    const newId = (): string => `disk${(count += 1)}`;
+    const newId = idsFor('disk');
 
     beforeAll(async () => {
       harness = await make();
@@ -28,10 +15,7 @@ export function describeDiskConformance(name: string, make: () => Promise<DiskHa
     });
     afterAll(async () => harness.dispose());
 
-    async function detached(id: string, value: number): Promise<void> {
-      await harness.put(await disk.create(id, harness.base), value);
-      await disk.detach(id);
-    }
+    const detached = (id: string, value: number): Promise<void> => makeDetached(harness, id, value);
 
     it('creates a disk that shows its base and leaves it untouched', async () => {
       const id = newId();
@@ -55,8 +39,8 @@ export function describeDiskConformance(name: string, make: () => Promise<DiskHa
       const id = newId();
       expect(await disk.find(id)).toBeUndefined();
       const made = await disk.create(id, harness.base);
-      expect(await harness.restarted().find(id)).toEqual(made);
-      expect(await harness.restarted().list()).toContain(id);
+      expect(await (await harness.restarted()).find(id)).toEqual(made);
+      expect(await (await harness.restarted()).list()).toContain(id);
     });
 
     it('keeps the data over detach and attach', async () => {
@@ -80,7 +64,7 @@ export function describeDiskConformance(name: string, make: () => Promise<DiskHa
       const id = newId();
       await detached(id, 3);
       await harness.put(await disk.attach(id), 4);
-      const again = await harness.restarted().attach(id);
+      const again = await (await harness.restarted()).attach(id);
       expect(await harness.get(again)).toBe(3);
       await harness.put(again, 5);
       await disk.rollback(id);
@@ -95,7 +79,7 @@ export function describeDiskConformance(name: string, make: () => Promise<DiskHa
         await harness.put(attached, 4);
         await disk.commit(id);
         await disk.commit(id);
-        await harness.restarted()[next](id);
+        await (await harness.restarted())[next](id);
         expect([next, await harness.get(attached)]).toEqual([next, 4]);
       }
     });

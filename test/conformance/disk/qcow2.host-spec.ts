@@ -1,11 +1,17 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdir, mkdtemp, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { DiskAttachment, DiskBase } from '../../../activities/host/ports.js';
 import { Qcow2Disk } from '../../../host-worker/drivers/qcow2/qcow2-disk.driver.js';
-import { ChildProcessExec } from '../../../host-worker/exec.js';
-import { type DiskHarness, describeDiskConformance } from './disk.conformance.js';
+import { ChildProcessExec, type Exec } from '../../../host-worker/exec.js';
+import { describeDiskConformance } from './disk.conformance.js';
+import { describeDiskCrashes } from './disk-crashes.conformance.js';
+import type { MachineDiskHarness } from './disk-harness.js';
+import { filesBelow } from './disk-places.js';
+import { describeDiskHardship } from './disk-hardship.conformance.js';
 
 const exec = new ChildProcessExec();
 const MIB = 1024 * 1024;
@@ -34,22 +40,36 @@ async function get({ path, format }: DiskAttachment | DiskBase): Promise<number>
   return values[0] ?? -1;
 }
 
-async function makeHarness(): Promise<DiskHarness> {
+/** Returns once QEMU has opened the image, and thereby locked it. */
+async function hold({ path }: DiskAttachment): Promise<() => Promise<void>> {
+  const holder = spawn('qemu-io', ['-f', 'qcow2', path], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const ended = once(holder, 'close');
+  // It prompts when it is ready for commands.
+  await once(holder.stdout, 'data');
+  return async () => {
+    holder.stdin.end();
+    await ended;
+  };
+}
+
+async function makeHarness(): Promise<MachineDiskHarness> {
   const dir = await mkdtemp(join(tmpdir(), 'qcow2-'));
   const base = await makeBase(dir);
+  const restarted = async (through: Exec = exec): Promise<Qcow2Disk> => new Qcow2Disk({ dataDir: dir, exec: through });
   let paths = 0;
   return {
-    disk: new Qcow2Disk({ dataDir: dir, exec }),
-    base,
-    put,
-    get,
+    ...{ disk: await restarted(), exec, base, put, get, hold, restarted },
     newPath: () => join(dir, `published${(paths += 1)}`),
-    restarted: () => new Qcow2Disk({ dataDir: dir, exec }),
+    removePublished: (path) => rm(path, { force: true }),
+    inDirectory: async (dataDir) => new Qcow2Disk({ dataDir, exec }),
+    things: () => filesBelow(dir),
     dispose: () => rm(dir, { recursive: true }),
   };
 }
 
 describeDiskConformance('qcow2', makeHarness);
+describeDiskHardship('qcow2', makeHarness);
+describeDiskCrashes('qcow2', makeHarness);
 
 describe('qcow2 beyond the port', () => {
   let dir = '';
