@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { constants } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { hasErrno } from './errno.js';
 import { systemFailure } from './system-failure.js';
 
@@ -20,6 +20,8 @@ const PACKAGE_OF: Readonly<Record<string, string>> = {
   setpriv: 'util-linux',
   tee: 'coreutils',
   getent: 'libc-bin',
+  dmsetup: 'dmsetup',
+  losetup: 'mount',
   'qemu-img': 'qemu-utils',
   'qemu-system-x86_64': 'qemu-system-x86',
   'qemu-system-aarch64': 'qemu-system-arm',
@@ -36,6 +38,8 @@ export interface RunOptions {
 export interface SpawnDetachedOptions {
   /** Gets both output streams, appended. */
   logFile: string;
+  /** Gets standard output instead, appended; it exists already. */
+  outputFile?: string;
   /** Open descriptors that the process inherits as 3, 4, … */
   fds?: readonly number[];
   env?: Readonly<Record<string, string>>;
@@ -122,9 +126,12 @@ export class ChildProcessExec implements Exec {
   }
 
   async spawnDetached(argv: readonly string[], options: SpawnDetachedOptions): Promise<{ pid: number }> {
-    const log = await open(options.logFile, constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND, 0o600);
+    const { logFile, outputFile, env, fds = [] } = options;
+    const log = await open(logFile, constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND, 0o600);
+    let output: FileHandle | undefined;
     try {
-      const child = this.#start(argv, options.env, ['ignore', log.fd, log.fd, ...(options.fds ?? [])], true);
+      if (outputFile !== undefined) output = await open(outputFile, constants.O_WRONLY | constants.O_APPEND);
+      const child = this.#start(argv, env, ['ignore', (output ?? log).fd, log.fd, ...fds], true);
       await new Promise<void>((resolve, reject) => {
         child.once('spawn', resolve);
         child.once('error', (cause) => reject(this.#notStarted(argv, cause)));
@@ -134,6 +141,7 @@ export class ChildProcessExec implements Exec {
       return { pid: child.pid };
     } finally {
       await log.close();
+      await output?.close();
     }
   }
 

@@ -3,8 +3,7 @@ import { readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { currentBoot } from '../../boot-id.js';
 import type { Exec } from '../../exec.js';
-import { type KvmFinding, type KvmProbeOptions, bootUnderKvm, kvmRefusal } from './kvm-probe.js';
-import type { GuestBoot } from './machine.js';
+import { type KvmFinding, type KvmProbeOptions, type TestGuest, bootUnderKvm, kvmRefusal } from './kvm-probe.js';
 
 const FILE = 'kvm-probe.json';
 
@@ -21,8 +20,8 @@ interface Known {
  */
 export async function knownKvm(
   exec: Exec,
-  boot: GuestBoot,
-  options: KvmProbeOptions & { vmUser: string; runDir: string; qemuVersion: string },
+  guest: TestGuest,
+  options: KvmProbeOptions & { vmUser: string; runDir: string; vmmVersion: string },
 ): Promise<KvmFinding> {
   const refused = await kvmRefusal(exec, options);
   if (refused) {
@@ -33,21 +32,21 @@ export async function knownKvm(
     };
   }
   const path = join(options.runDir, FILE);
-  const of = await dependencies(boot, options);
+  const of = await dependencies(guest, options);
   const known = await read(path);
   if (known?.of === of) return { ...known.finding, reason: `${known.finding.reason} (found since the last boot)` };
-  const finding = await bootUnderKvm(exec, boot, options);
+  const finding = await bootUnderKvm(exec, guest, options);
   if (finding.lasting) await write(path, { of, finding });
   return finding;
 }
 
 /** The device's times and number change with its mode and with its kernel module. */
 async function dependencies(
-  boot: GuestBoot,
-  { vmUser, qemuVersion, device = '/dev/kvm' }: KvmProbeOptions & { qemuVersion: string },
+  guest: TestGuest,
+  { vmUser, vmmVersion, device = '/dev/kvm' }: KvmProbeOptions & { vmmVersion: string },
 ): Promise<string> {
   const { ino, rdev, ctimeMs } = await stat(device);
-  const all = [await currentBoot(), boot, vmUser, qemuVersion, ino, rdev, ctimeMs];
+  const all = [await currentBoot(), guest.argv, vmUser, vmmVersion, ino, rdev, ctimeMs];
   return createHash('sha256').update(JSON.stringify(all)).digest('hex');
 }
 

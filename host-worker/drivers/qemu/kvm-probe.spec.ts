@@ -6,7 +6,7 @@ import { CommandError, type Exec } from '../../exec.js';
 import { knownKvm } from './known-kvm.js';
 import { probeKvm } from './kvm-probe.js';
 
-const boot = { kernel: '/k/vmlinux', initramfs: '/k/initramfs', cmdline: 'quiet' };
+const guest = { vmm: 'QEMU', argv: ['qemu-system-x86_64', '-accel', 'kvm'] };
 const ALIVE = 'torpor-initramfs: cannot mount /dev/vda\n';
 
 type Booted = 'alive' | 'silent' | 'hangs' | 'breaks';
@@ -50,9 +50,9 @@ beforeEach(async () => {
 });
 afterEach(() => rm(runDir, { recursive: true }));
 
-const probed = (machine: Machine) => probeKvm(machine, boot, { vmUser: 'torpor-vm', device });
-const known = (machine: Machine, over: { qemuVersion?: string } = {}) =>
-  knownKvm(machine, boot, { vmUser: 'torpor-vm', device, runDir, qemuVersion: 'QEMU 7.2', ...over });
+const probed = (machine: Machine) => probeKvm(machine, guest, { vmUser: 'torpor-vm', device, deadlineMs: 10_000 });
+const known = (machine: Machine, over: { vmmVersion?: string } = {}) =>
+  knownKvm(machine, guest, { vmUser: 'torpor-vm', device, runDir, vmmVersion: 'QEMU 7.2', ...over });
 
 describe('a probe of KVM', () => {
   it('says that there is no device, without starting anything', async () => {
@@ -82,7 +82,7 @@ describe('a probe of KVM', () => {
   it.each([
     ['hangs', /opens, but a test guest did not reach its first program in 10 s: unusable$/],
     ['silent', /ended under KVM before its first program ran: panic$/],
-    ['breaks', /could not run a test guest under KVM: .*Device or resource busy$/],
+    ['breaks', /^QEMU could not run a test guest under KVM: .*Device or resource busy$/],
   ] as const)('of a device whose guest %s does not send anybody to give access to it', async (guest, reason) => {
     for (const mayOpen of [false, true]) {
       const found = await probed(new Machine(mayOpen, guest));
@@ -117,7 +117,7 @@ describe('what a worker knows of KVM', () => {
   it('is found out again when QEMU, the device or the file of the finding has changed', async () => {
     await known(new Machine(true, 'hangs'));
     const alive = () => new Machine(true, 'alive');
-    expect(await known(alive(), { qemuVersion: 'QEMU 10' })).toMatchObject({ usable: true });
+    expect(await known(alive(), { vmmVersion: 'QEMU 10' })).toMatchObject({ usable: true });
     await known(new Machine(true, 'hangs'));
     await chmod(device, 0o600);
     expect(await known(alive())).toMatchObject({ usable: true });

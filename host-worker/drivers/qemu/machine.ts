@@ -97,7 +97,9 @@ function monitor(id: string, path: string): string[] {
 }
 
 function disk(spec: VmSpec): string[] {
-  const file = { 'node-name': 'disk-file', driver: 'file', filename: spec.disk.path, discard: 'unmap' };
+  // Each refuses what the other is for.
+  const driver = spec.disk.path.startsWith('/dev/') ? 'host_device' : 'file';
+  const file = { 'node-name': 'disk-file', driver, filename: spec.disk.path, discard: 'unmap' };
   const format = { 'node-name': 'disk', driver: spec.disk.format, file: 'disk-file', discard: 'unmap' };
   return [
     ...['-blockdev', JSON.stringify(file), '-blockdev', JSON.stringify(format)],

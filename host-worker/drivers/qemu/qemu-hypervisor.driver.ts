@@ -48,6 +48,8 @@ export interface QemuOptions {
   accel: Accel;
   /** Unprivileged user that VMs run as. */
   vmUser: string;
+  /** Control group that those of VMs are made in. */
+  vmCgroup?: string;
   /** Told what a VM has to do without. */
   warn?: (fields: Record<string, unknown>, message: string) => void;
 }
@@ -236,7 +238,7 @@ export class QemuHypervisor implements Hypervisor {
   async #confine(id: string, pid: number, spec: VmSpec): Promise<void> {
     const cache = this.options.accel === 'tcg' ? TRANSLATION_CACHE_MB : 0;
     const limits = { vcpus: spec.vcpus, memoryMb: spec.memoryMb + cache + OVERHEAD_MB };
-    const missing = await new VmCgroup(id).adopt(pid, limits);
+    const missing = await this.#cgroup(id).adopt(pid, limits);
     if (missing !== undefined) this.options.warn?.({ sandboxId: id, reason: missing }, 'VM without a control group');
   }
 
@@ -265,7 +267,7 @@ export class QemuHypervisor implements Hypervisor {
     // A worker that died between starting the process and writing that down leaves only the process's arguments.
     const processes = record === undefined ? await findByArgument(folder.control) : [record.process];
     for (const process of processes) await killProcess(process, KILL_TIMEOUT_MS);
-    await new VmCgroup(id).remove();
+    await this.#cgroup(id).remove();
     await folder.remove();
   }
 
@@ -277,6 +279,10 @@ export class QemuHypervisor implements Hypervisor {
   async #requireVm(id: string): Promise<void> {
     if (await this.#isThere(id)) return;
     throw new DomainError('not_found', `${id} has no running VM on this host`);
+  }
+
+  #cgroup(id: string): VmCgroup {
+    return new VmCgroup(id, this.options.vmCgroup);
   }
 
   #folder(id: string): VmFolder {

@@ -1,9 +1,12 @@
 import { EventEmitter } from 'node:events';
 import { createConnection, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
+import { setTimeout as delay } from 'node:timers/promises';
 import { DomainError } from '../../../workflows/contract/errors.js';
+import { hasErrno } from '../../errno.js';
 
 const COMMAND_TIMEOUT_MS = 10_000;
+const QUEUE_PAUSE_MS = 5;
 
 export interface Wait {
   timeoutMs?: number;
@@ -45,6 +48,20 @@ export class QmpClient {
   }
 
   static async connect(path: string, wait: Wait = {}): Promise<QmpClient> {
+    const deadline = Date.now() + (wait.timeoutMs ?? COMMAND_TIMEOUT_MS);
+    for (;;) {
+      try {
+        return await QmpClient.#connectOnce(path, wait);
+      } catch (err) {
+        // Its queue has room for one that waits, and others are refused at once.
+        const refused = err instanceof DomainError && hasErrno(err.cause, 'EAGAIN');
+        if (!refused || Date.now() > deadline) throw err;
+        await delay(QUEUE_PAUSE_MS, undefined, { signal: wait.signal });
+      }
+    }
+  }
+
+  static async #connectOnce(path: string, wait: Wait): Promise<QmpClient> {
     wait.signal?.throwIfAborted();
     const client = new QmpClient(createConnection(path), path);
     try {

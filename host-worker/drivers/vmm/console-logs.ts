@@ -12,7 +12,7 @@ const KEPT_BYTES = 256 * 1024;
 
 /**
  * What guests print on their serial ports, in the sandbox's folder: it outlives the VM,
- * because it is most needed when the VM did not live. QEMU appends to it.
+ * because it is most needed when the VM did not live. The VMM appends to it.
  */
 export class ConsoleLogs {
   constructor(private readonly folders: SandboxFolders) {}
@@ -44,7 +44,7 @@ export class ConsoleLogs {
     for (const id of await this.folders.list()) await this.#cut(id);
   }
 
-  /** QEMU appends, so it goes on behind whatever is left; what it prints in between may be lost. */
+  /** The VMM appends, so it goes on behind whatever is left; what it prints in between may be lost. */
   async #cut(id: string): Promise<void> {
     try {
       if ((await stat(this.path(id))).size <= MAX_BYTES) return;

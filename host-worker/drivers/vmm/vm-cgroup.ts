@@ -1,5 +1,5 @@
 import { access, constants, mkdir, rmdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DomainError } from '../../../workflows/contract/errors.js';
 import { hasErrno } from '../../errno.js';
@@ -10,6 +10,9 @@ const SPARE_THREADS = 128;
 const REMOVE_ATTEMPTS = 500;
 const REMOVE_PAUSE_MS = 10;
 
+/** Where VMs have their groups unless a service manager gave us a place of our own. */
+export const DEFAULT_VM_CGROUP = 'torpor';
+
 /**
  * A control group per VM: a limit for what a runaway VMM can take, and a life of its
  * own, because a service manager that stops the worker ends everything in its group.
@@ -18,8 +21,12 @@ const REMOVE_PAUSE_MS = 10;
 export class VmCgroup {
   readonly #name: string;
 
-  constructor(id: string) {
-    this.#name = `torpor/${id}`;
+  /** `parent` is a path below the root of control groups. */
+  constructor(
+    id: string,
+    private readonly parent: string = DEFAULT_VM_CGROUP,
+  ) {
+    this.#name = `${parent}/${id}`;
   }
 
   /** Returns why there is no group, or undefined when the process is in one. */
@@ -72,12 +79,13 @@ export class VmCgroup {
     return [ROOT, join(ROOT, 'memory'), join(ROOT, 'pids')].map((hierarchy) => join(hierarchy, this.#name));
   }
 
-  /** Controllers must be handed down level by level. */
+  /** Controllers must be handed down level by level. A parent below others is a service manager's, who did that above it. */
   async #prepareVersion2(): Promise<void> {
-    await mkdir(join(ROOT, 'torpor'), { recursive: true });
-    for (const dir of [ROOT, join(ROOT, 'torpor')]) {
-      await writeFile(join(dir, 'cgroup.subtree_control'), '+memory +pids');
-    }
+    const parent = join(ROOT, this.parent);
+    const ours = [ROOT, parent];
+    if (dirname(parent) === ROOT) await mkdir(parent, { recursive: true });
+    else ours.shift();
+    for (const dir of ours) await writeFile(join(dir, 'cgroup.subtree_control'), '+memory +pids');
   }
 
   async #fill(hierarchy: string, pid: number, limits: [file: string, value: string][]): Promise<void> {

@@ -12,7 +12,12 @@ export interface VmRecord {
   process: ProcessIdentity;
   /** Its virtual CPUs have run; without it the VM is half-started. */
   started: boolean;
+  /** The file of saved memory that it may still be reading, by what no renaming changes. */
+  memory?: { dev: number; ino: number };
 }
+
+/** Whose VM it is: each has its sockets under its own name, so that a host can change its driver. */
+export type VmmName = 'qemu' | 'cloud-hypervisor';
 
 const RECORD = 'vm.json';
 /** Longest path of a unix socket, less the final zero. */
@@ -30,9 +35,10 @@ export class VmFolder {
   constructor(
     runDir: string,
     private readonly id: string,
+    private readonly vmm: VmmName = 'qemu',
   ) {
     this.path = join(runDir, 'vms', checkedId(id));
-    this.#sockets = join(this.path, 'qemu');
+    this.#sockets = join(this.path, vmm);
   }
 
   static list(runDir: string): Promise<string[]> {
@@ -40,9 +46,9 @@ export class VmFolder {
   }
 
   /** Matches the argument that names a VM's socket, its id first: how one is found whose folder somebody deleted. */
-  static socketArgument(runDir: string): RegExp {
+  static socketArgument(runDir: string, vmm: VmmName = 'qemu'): RegExp {
     const vms = join(runDir, 'vms').replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&');
-    return new RegExp(`path=${vms}/([^/]+)/qemu/control`);
+    return new RegExp(`path=${vms}/([^/]+)/${vmm}/control`);
   }
 
   get control(): string {
@@ -58,7 +64,12 @@ export class VmFolder {
   }
 
   get log(): string {
-    return join(this.path, 'qemu.log');
+    return join(this.path, `${this.vmm}.log`);
+  }
+
+  /** What the VMM says of itself as it goes along. */
+  get events(): string {
+    return join(this.path, 'events');
   }
 
   async create(owner: VmUser): Promise<void> {

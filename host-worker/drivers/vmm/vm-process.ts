@@ -69,11 +69,16 @@ export async function matchesInArguments(pattern: RegExp): Promise<Set<string>> 
   return found;
 }
 
+/** Undefined when there is no such process. */
+export async function argumentsOf(pid: number): Promise<string[] | undefined> {
+  return (await readOrNothing(`/proc/${pid}/cmdline`))?.split('\0');
+}
+
 async function* processes(): AsyncGenerator<{ pid: number; argv: string[] }> {
   for (const name of await readdir('/proc')) {
     if (!/^\d+$/.test(name)) continue;
-    const argv = await readOrNothing(`/proc/${name}/cmdline`);
-    if (argv !== undefined) yield { pid: Number(name), argv: argv.split('\0') };
+    const argv = await argumentsOf(Number(name));
+    if (argv !== undefined) yield { pid: Number(name), argv };
   }
 }
 

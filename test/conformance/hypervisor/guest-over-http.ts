@@ -9,10 +9,10 @@ const MEMORY_FILE = '/dev/shm/conformance';
 export function guestOverHttp(address: string): GuestView {
   return {
     awake: async () => {
-      const deadline = Date.now() + 60_000;
+      const deadline = Date.now() + 600_000;
       // Short attempts: TCP itself repeats a lost opening only after one, three and seven seconds.
       while (!(await healthy(address, 300))) {
-        if (Date.now() > deadline) throw new Error(`the agent at ${address} did not answer for a minute`);
+        if (Date.now() > deadline) throw new Error(`the agent at ${address} did not answer for ten minutes`);
         await delay(20);
       }
     },

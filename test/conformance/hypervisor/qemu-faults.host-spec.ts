@@ -11,15 +11,16 @@ import { FileJournal } from '../../../host-worker/journal.js';
 import { FileSnapshotStore } from '../../../host-worker/snapshot-store.js';
 import { FakeHost } from '../../support/fake-host-ports.js';
 import { guestOverHttp } from './guest-over-http.js';
-import { QemuLab } from './qemu-lab.js';
+import type { HypervisorLab } from './hypervisor-lab.js';
+import { openQemuLab } from './qemu-lab.js';
 
 /** With real processes, disks and mounts: what the machine does to a VM, and what is left of it after that. */
 describe('a machine that refuses', () => {
-  let lab: QemuLab;
+  let lab: HypervisorLab<QemuHypervisor>;
   let hypervisor: QemuHypervisor;
   let spec: VmSpec;
   beforeAll(async () => {
-    lab = await QemuLab.open(`qf${process.pid}`);
+    lab = await openQemuLab(`qf${process.pid}`);
     hypervisor = await lab.hypervisor();
     spec = await lab.spec(256);
   });

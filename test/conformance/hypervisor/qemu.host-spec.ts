@@ -2,19 +2,22 @@ import { appendFile, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { VmSpec } from '../../../activities/host/ports.js';
-import { probeArguments, probeKvm } from '../../../host-worker/drivers/qemu/kvm-probe.js';
+import { probeArguments, probeKvm, qemuTestGuest } from '../../../host-worker/drivers/qemu/kvm-probe.js';
 import {
   type QemuHypervisor,
   QemuHypervisor as Qemu,
 } from '../../../host-worker/drivers/qemu/qemu-hypervisor.driver.js';
+import { VmFolder } from '../../../host-worker/drivers/vmm/vm-folder.js';
 import { findByArgument } from '../../../host-worker/drivers/vmm/vm-process.js';
 import { REAL_FILES } from '../harness-files.js';
 import { guestOverHttp } from './guest-over-http.js';
 import { describeHypervisorConformance } from './hypervisor.conformance.js';
-import { QemuLab } from './qemu-lab.js';
+import { type HypervisorLab, VM_USER } from './hypervisor-lab.js';
+import { describeHypervisorOnMachine } from './hypervisor-machine.conformance.js';
+import { openQemuLab } from './qemu-lab.js';
 
 describeHypervisorConformance('qemu', async () => {
-  const lab = await QemuLab.open(`hv${process.pid}`);
+  const lab = await openQemuLab(`hv${process.pid}`);
   const spec = await lab.spec();
   return {
     hypervisor: await lab.hypervisor(),
@@ -30,12 +33,26 @@ describeHypervisorConformance('qemu', async () => {
   };
 });
 
+describeHypervisorOnMachine('qemu', async () => {
+  const lab = await openQemuLab(`hm${process.pid}`);
+  const { dir, runDir, images } = lab;
+  return {
+    hypervisor: await lab.hypervisor(),
+    recipe: { kind: 'qemu', dataDir: dir, runDir, boot: images.boot, vmUser: VM_USER },
+    vm: (index) => lab.vm(index, 192),
+    socketOf: (id) => new VmFolder(runDir, id).control,
+    newPath: () => lab.newPath(),
+    leftovers: (id) => lab.leftovers(id),
+    dispose: () => lab.close(),
+  };
+});
+
 describe('qemu beyond the port', () => {
-  let lab: QemuLab;
+  let lab: HypervisorLab<QemuHypervisor>;
   let hypervisor: QemuHypervisor;
   let spec: VmSpec;
   beforeAll(async () => {
-    lab = await QemuLab.open(`qe${process.pid}`);
+    lab = await openQemuLab(`qe${process.pid}`);
     hypervisor = await lab.hypervisor();
     spec = await lab.spec(128);
   });
@@ -131,7 +148,9 @@ describe('qemu beyond the port', () => {
     // Nothing to run in it: however well KVM works, this guest cannot reach a first program.
     const initramfs = lab.newPath();
     await appendFile(initramfs, '');
-    const probed = await probeKvm(lab.exec, { ...lab.images.boot, initramfs }, { deadlineMs: 5_000 });
+    const probed = await probeKvm(lab.exec, await qemuTestGuest({ ...lab.images.boot, initramfs }), {
+      deadlineMs: 5_000,
+    });
     expect(probed).toMatchObject({ usable: false, reason: expect.stringMatching(/KVM|kvm/) });
     // The same guest by emulation prints what the probe waits for, so a `false` is not for want of the message.
     const { stdout } = await lab.exec.run(probeArguments('tcg', 'max', lab.images.boot), { timeoutMs: 60_000 });
@@ -139,7 +158,7 @@ describe('qemu beyond the port', () => {
   }, 90_000);
 });
 
-async function owner(lab: QemuLab): Promise<{ uid: string; gid: string }> {
+async function owner(lab: HypervisorLab<QemuHypervisor>): Promise<{ uid: string; gid: string }> {
   const fields = (await lab.exec.run(['getent', 'passwd', 'nobody'])).stdout.split(':');
   return { uid: fields[2] ?? '', gid: fields[3] ?? '' };
 }

@@ -5,13 +5,16 @@ import type { HostPorts, VmSpec } from '../../../activities/host/ports.js';
 import { runProgram } from '../../../api/exec/guest-process.js';
 import { ConnectionRegistry } from '../../../host-worker/data-plane/connection-registry.js';
 import { DataPlaneServer } from '../../../host-worker/data-plane/data-plane.server.js';
+import { VmFolder } from '../../../host-worker/drivers/vmm/vm-folder.js';
 import { findByArgument, killProcess } from '../../../host-worker/drivers/vmm/vm-process.js';
+import { ensureSimulatedVmm } from '../../simulator/build.js';
 import { SimulatedLab } from '../../simulator/simulated-lab.js';
 import { doubledVmms, readLedger } from '../../simulator/vmm-ledger.js';
 import { settledDifference, snapshotMachine } from '../../support/leak-check.js';
 import { REAL_FILES } from '../harness-files.js';
 import { guestOverHttp } from './guest-over-http.js';
 import { describeHypervisorConformance } from './hypervisor.conformance.js';
+import { describeHypervisorOnMachine } from './hypervisor-machine.conformance.js';
 
 describeHypervisorConformance('simulated', async () => {
   const id = `sim${process.pid}`;
@@ -27,6 +30,27 @@ describeHypervisorConformance('simulated', async () => {
     restarted: async () => (await lab.restarted()).hypervisor,
     newPath: () => lab.newPath(),
     leftovers: () => lab.leftovers(id),
+    dispose: () => lab.close(),
+  };
+});
+
+describeHypervisorOnMachine('simulated', async () => {
+  const id = `smm${process.pid}`;
+  const lab = await SimulatedLab.open('10.97.2.0/24');
+  const { dataDir, runDir, vmUser } = lab.config;
+  return {
+    hypervisor: lab.ports.hypervisor,
+    recipe: {
+      ...{ kind: 'simulated', dataDir, runDir, vmUser, boot: { kernel: '', initramfs: '', cmdline: '' } },
+      ...{ binary: await ensureSimulatedVmm(), ledger: lab.ledger },
+    },
+    vm: async (index) => {
+      const spec = await lab.spec(`${id}n${index}`);
+      return { id: `${id}n${index}`, spec, guest: guestOverHttp(spec.network.hostAddress) };
+    },
+    socketOf: (vm) => new VmFolder(runDir, vm).control,
+    newPath: () => lab.newPath(),
+    leftovers: (vm) => lab.leftovers(vm),
     dispose: () => lab.close(),
   };
 });
@@ -78,7 +102,9 @@ describe('the simulated VMM', () => {
     await bootAndInit(one, spec);
     const consoleLog = (id: string, maxBytes: number) => ports.hypervisor.consoleLog(id, maxBytes);
     const connections = new ConnectionRegistry((id) => ports.network.find(id));
-    const dataPlane = new DataPlaneServer({ token: 'door', connections, consoleLog, log: { error: () => undefined } });
+    const networkCounters = (id: string) => ports.network.counters(id);
+    const options = { token: 'door', connections, consoleLog, networkCounters, log: { error: () => undefined } };
+    const dataPlane = new DataPlaneServer(options);
     const url = await dataPlane.listen('127.0.0.1', 0);
     const door = { baseUrl: `${url}/sandboxes/${one}/ports/49983`, authorization: 'Bearer door' };
     const exec = async (command: string, token = TOKEN) => {
