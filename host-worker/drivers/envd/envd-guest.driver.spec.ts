@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
@@ -126,6 +126,22 @@ describe('quiesce', () => {
       code: 'guest_failed',
       message: expect.stringContaining('sync failed'),
     });
+  });
+});
+
+describe('a guest that is not there', () => {
+  it('is told from one that refuses, whichever way the connection fails', async () => {
+    const broken = createTcpServer((socket) => {
+      socket.on('error', () => undefined);
+      socket.resume().end('this is not HTTP\r\n\r\n');
+    });
+    await new Promise<void>((resolve) => broken.listen(0, ADDRESS, resolve));
+    const port = (broken.address() as AddressInfo).port;
+    for (const absent of [new EnvdGuest(1), new EnvdGuest(port)]) {
+      await expect(absent.quiesce(ADDRESS)).rejects.toMatchObject({ code: 'guest_unavailable' });
+      await expect(absent.run(ADDRESS, 'secret', 'true', 10)).rejects.toMatchObject({ code: 'guest_unavailable' });
+    }
+    await new Promise((resolve) => broken.close(resolve));
   });
 });
 

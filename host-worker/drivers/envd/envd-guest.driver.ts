@@ -27,6 +27,9 @@ const KILL_MS = 5_000;
 
 const ENTROPY_BYTES = 64;
 
+/** Of one message. The agent's own are far shorter, and what a guest makes this process hold must have an end. */
+const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
+
 /** The agent of `guest/envd`, spoken to directly by its host. */
 export class EnvdGuest implements Guest {
   constructor(private readonly port = AGENT_PORT) {}
@@ -168,7 +171,12 @@ export class EnvdGuest implements Guest {
     // No kept connections, see askAgent.
     return createClient(
       service,
-      createConnectTransport({ httpVersion: '1.1', baseUrl, nodeOptions: { agent: false } }),
+      createConnectTransport({
+        httpVersion: '1.1',
+        baseUrl,
+        nodeOptions: { agent: false },
+        readMaxBytes: MAX_MESSAGE_BYTES,
+      }),
     );
   }
 
@@ -184,7 +192,7 @@ export class EnvdGuest implements Guest {
     } catch (err) {
       signal?.throwIfAborted();
       if (err instanceof DomainError) throw err;
-      const answered = err instanceof ConnectError && !UNREACHED.has(err.code);
+      const answered = err instanceof ConnectError && !UNREACHED.has(err.code) && !isOfConnection(err.cause);
       const code = answered ? 'guest_failed' : 'guest_unavailable';
       throw new DomainError(code, `${what} of the agent at ${address} failed: ${reason(err)}`, {}, { cause: err });
     }
@@ -193,6 +201,11 @@ export class EnvdGuest implements Guest {
 
 /** How a lost connection or a guest that stands still shows. */
 const UNREACHED = new Set([Code.Unavailable, Code.DeadlineExceeded, Code.Aborted, Code.Canceled, Code.Unknown]);
+
+/** Connect names few failures of a connection by a code of its own; all of Node's carry a code of Node's, answers do not. */
+function isOfConnection(cause: unknown): boolean {
+  return typeof (cause as NodeJS.ErrnoException | undefined)?.code === 'string';
+}
 
 function options(timeoutMs: number, signal: AbortSignal | undefined): CallOptions {
   return signal ? { timeoutMs, signal } : { timeoutMs };
