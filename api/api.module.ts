@@ -29,6 +29,8 @@ import { OpsController } from './ops/ops.controller.js';
 import { OpsService } from './ops/ops.service.js';
 import { ReconcileLogRepository } from './ops/reconcile-log.repository.js';
 import { ReconcileRunner } from './ops/reconcile-runner.js';
+import { SandboxNetworkController } from './sandbox/sandbox-network.controller.js';
+import { SandboxNetworkService } from './sandbox/sandbox-network.service.js';
 import { SandboxUseController } from './sandbox/sandbox-use.controller.js';
 import { SandboxUseService } from './sandbox/sandbox-use.service.js';
 import { SandboxView } from './sandbox/sandbox-view.js';
@@ -49,6 +51,7 @@ export const CONTROLLERS: Type[] = [
   HealthController,
   SandboxController,
   SandboxUseController,
+  SandboxNetworkController,
   OperationController,
   TemplateController,
   HostController,
@@ -60,6 +63,7 @@ export const SERVICES: Type[] = [
   HealthService,
   SandboxService,
   SandboxUseService,
+  SandboxNetworkService,
   ExecService,
   OperationService,
   TemplateService,

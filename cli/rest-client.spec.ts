@@ -107,11 +107,12 @@ describe('collect', () => {
 describe('waitForOperation', () => {
   it('tells each step and returns at the end', async () => {
     const answers = [
-      operation({ progress: { stage: 'quiesce', undoing: false, pending: [] } }),
+      operation({ progress: { stage: 'quiesce', undoing: false, committed: false, pending: [] } }),
       operation({
         progress: {
           stage: 'snapshot',
           undoing: false,
+          committed: false,
           pending: [{ activity: 'snapshotVm', attempt: 2, last_failure: 'disk full' }],
         },
       }),
@@ -135,9 +136,9 @@ describe('waitForOperation', () => {
   });
 
   it('says that it is undoing', () => {
-    expect(describeProgress(operation({ progress: { stage: 'network', undoing: true, pending: [] } }))).toBe(
-      'undoing: network',
-    );
+    expect(
+      describeProgress(operation({ progress: { stage: 'network', undoing: true, committed: false, pending: [] } })),
+    ).toBe('undoing: network');
   });
 });
 

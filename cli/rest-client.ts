@@ -75,6 +75,12 @@ export class RestClient {
   setTimeout(id: string, body: { timeout_seconds: number; on_timeout?: string }): Promise<rest.Sandbox> {
     return this.#json('POST', `/v1/sandboxes/${id}/timeout`, { body });
   }
+  network(id: string): Promise<rest.SandboxNetwork> {
+    return this.#json('GET', `/v1/sandboxes/${id}/network`);
+  }
+  setNetwork(id: string, body: rest.NetworkPolicy): Promise<rest.Sandbox> {
+    return this.#json('PUT', `/v1/sandboxes/${id}/network`, { body });
+  }
   exec(id: string, body: rest.ExecRequest): Promise<rest.ExecResult> {
     // The server keeps to the deadline; ours only guards against a server that hangs.
     const signal = AbortSignal.timeout(((body.timeout_seconds ?? 30) + 30) * 1000);

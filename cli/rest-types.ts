@@ -36,6 +36,7 @@ export interface Sandbox {
   next_steps: string | null;
   expires_at: string | null;
   egress: boolean;
+  network: NetworkPolicy;
   metadata: Record<string, string>;
   host_id: string | null;
   generation: number;
@@ -46,6 +47,34 @@ export interface Sandbox {
   failure: RestFailure | null;
   operation: { id: string; kind: OperationKind } | null;
   access_token?: string;
+}
+
+export interface Destination {
+  cidr: string;
+  ports?: string;
+  protocol?: 'tcp' | 'udp';
+}
+
+export interface NetworkPolicy {
+  egress: boolean;
+  allow: Destination[];
+  deny: Destination[];
+  /** Null: as everything else. */
+  dns: boolean | null;
+  tx_mbps: number | null;
+}
+
+export interface SandboxNetwork {
+  policy: NetworkPolicy;
+  counters: {
+    sent_bytes: number;
+    sent_packets: number;
+    received_bytes: number;
+    received_packets: number;
+    denied_packets: number;
+  } | null;
+  /** Why there are none. */
+  counters_note: string | null;
 }
 
 export interface Operation {
@@ -65,6 +94,8 @@ export interface Operation {
   progress: {
     stage: string;
     undoing: boolean;
+    /** It can only go forward. */
+    committed: boolean;
     pending: { activity: string; attempt: number; last_failure: string | null }[];
   } | null;
 }
@@ -164,6 +195,7 @@ export interface CreateRequest {
   metadata?: Record<string, string>;
   env?: Record<string, string>;
   egress?: boolean;
+  network?: Partial<NetworkPolicy>;
   cold?: boolean;
   on_memory_loss?: MemoryLossPolicy;
 }

@@ -1,6 +1,8 @@
 import { upsertSearchAttributes } from '@temporalio/workflow';
 import type { Placement } from '../activities/control/contract.js';
+import type { VmStarted } from '../activities/host/contract.js';
 import { control } from './control-steps.js';
+import { networkPolicyOf } from './contract/network-policy.js';
 import type { CreateSandboxInput } from './contract/operations.js';
 import { HOST_ID, STAGE } from './contract/search-attributes.js';
 import { isHostAway } from './failure.js';
@@ -12,10 +14,10 @@ export async function CreateSandbox(input: CreateSandboxInput): Promise<void> {
   await operation('create', input, async (op) => {
     let placement = await op.claim((by) => control.claimAndPlace({ ...input, ...by }));
     const notHosts: string[] = [];
-    for (let placed = false; !placed;) {
+    let started: VmStarted | undefined;
+    while (!started) {
       try {
-        await buildOn(op, input, placement);
-        placed = true;
+        started = await buildOn(op, input, placement);
       } catch (err) {
         if (!isHostAway(err)) throw err;
         // An undo would wait on the same dead queue. What the host began it sweeps
@@ -25,14 +27,15 @@ export async function CreateSandbox(input: CreateSandboxInput): Promise<void> {
         placement = await control.placeElsewhere({ sandboxId: input.sandboxId, epoch: op.epoch, notHosts });
       }
     }
+    const { note } = started;
     await op.forward(async () => {
-      await op.succeed();
+      await op.succeed(note === undefined ? {} : { note });
       if (input.spec.timeoutSeconds > 0) await control.armTtl({ sandboxId: input.sandboxId });
     });
   });
 }
 
-async function buildOn(op: Operation, { spec }: CreateSandboxInput, placement: Placement): Promise<void> {
+async function buildOn(op: Operation, { spec }: CreateSandboxInput, placement: Placement): Promise<VmStarted> {
   const host = op.host(placement.hostId);
   upsertSearchAttributes([
     { key: HOST_ID, value: placement.hostId },
@@ -43,14 +46,15 @@ async function buildOn(op: Operation, { spec }: CreateSandboxInput, placement: P
   op.undo.push('disk', () => host.undo('detachDisk', { outcome: 'delete' }));
   op.stage('network and disk');
   await together(
-    () => host.step('setUpNetwork', { egress: spec.egress }),
+    () => host.step('setUpNetwork', networkPolicyOf(spec)),
     () => host.step('attachDisk', { source: placement.disk }),
   );
 
   op.undo.push('vm', () => host.undo('killVm', {}));
   op.stage('vm');
-  await host.step('startVm', { vcpus: spec.vcpus, memoryMb: spec.memoryMb, boot: placement.boot });
+  const started = await host.step('startVm', { vcpus: spec.vcpus, memoryMb: spec.memoryMb, boot: placement.boot });
 
   op.stage('guest');
   await host.step('initGuest', { last: true });
+  return started;
 }

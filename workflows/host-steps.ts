@@ -18,6 +18,7 @@ type Result<K extends StepName> = Awaited<ReturnType<HostActivities[K]>>;
 const SUMMARIES: Record<StepName, string> = {
   setUpNetwork: 'Create namespace, veth, tap and addresses',
   applyNetworkPolicy: 'Change what the guest may send',
+  restoreNetworkPolicy: 'Let the guest send what it might before',
   releaseNetwork: 'Remove namespace, veth, tap and addresses',
   attachDisk: 'Lay a copy-on-write disk over its base, or open the existing one',
   detachDisk: 'Flush and detach the disk',

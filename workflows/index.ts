@@ -7,3 +7,4 @@ export { RecoverSandbox } from './recover-sandbox.workflow.js';
 export { ResumeSandbox } from './resume-sandbox.workflow.js';
 export { SandboxTtl } from './sandbox-ttl.workflow.js';
 export { TemplateBuild } from './template-build.workflow.js';
+export { UpdateNetwork } from './update-network.workflow.js';

@@ -139,7 +139,7 @@ export class Operation {
   }
 
   /** Success: the row says so before the caller hears of it. */
-  async succeed(end: Pick<Partial<SettleInput>, 'sandbox' | 'memoryLost'> = {}): Promise<void> {
+  async succeed(end: Pick<Partial<SettleInput>, 'sandbox' | 'memoryLost' | 'note'> = {}): Promise<void> {
     await this.settle({ operation: 'succeeded', sandbox: OPERATIONS[this.kind].success, ...end });
   }
 

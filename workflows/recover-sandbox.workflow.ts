@@ -1,5 +1,6 @@
 import type { RecoverClaim } from '../activities/control/contract.js';
 import type { ErrorCode } from './contract/errors.js';
+import { networkPolicyOf } from './contract/network-policy.js';
 import type { RecoverSandboxInput } from './contract/operations.js';
 import { control } from './control-steps.js';
 import { describeFailure, toWorkflowFailure } from './failure.js';
@@ -67,6 +68,8 @@ async function goesOn({ op, host, claim, sandboxId }: Recovering): Promise<boole
   op.stage('go on');
   try {
     await host.step('unfreezeVm', {});
+    // How far the change of its policy came nobody knows; the row has the one that counts.
+    if (interrupted?.kind === 'network') await host.step('applyNetworkPolicy', networkPolicyOf(claim));
     // What an earlier recovery may have booted has not been told yet who it is.
     await host.step(again ? 'initGuest' : 'unquiesceGuest', { last: !pause && was !== 'error' });
   } catch (err) {
@@ -108,13 +111,13 @@ async function bootFromDisk(
   { op, host, claim, sandboxId }: Recovering,
   { disk, reason }: Extract<Recovery, { way: 'boot' }>,
 ): Promise<void> {
-  const { vcpus, memoryMb, egress, generation, interrupted } = claim;
+  const { vcpus, memoryMb, generation, interrupted } = claim;
   keepDiskOnly(op, host);
   op.stage('clear');
   await host.step('clearVm', { disk });
   op.stage('network and disk');
   await together(
-    () => host.step('setUpNetwork', { egress }),
+    () => host.step('setUpNetwork', networkPolicyOf(claim)),
     () => host.step('attachDisk', { source: { kind: 'own' } }),
   );
   op.stage('vm');

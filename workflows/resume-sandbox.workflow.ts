@@ -1,4 +1,5 @@
 import { control } from './control-steps.js';
+import { networkPolicyOf } from './contract/network-policy.js';
 import type { OperationInput } from './contract/operations.js';
 import { hostOf } from './host-of.js';
 import { operation } from './operation.js';
@@ -8,14 +9,14 @@ import { together } from './together.js';
 export async function ResumeSandbox(input: OperationInput): Promise<void> {
   await operation('resume', input, async (op) => {
     const claim = await op.claim((by) => control.claim({ ...input, ...by, kind: 'resume' }));
-    const { vcpus, memoryMb, egress, generation } = claim;
+    const { vcpus, memoryMb, generation } = claim;
     const host = op.host(hostOf(claim, input));
 
     op.undo.push('network', () => host.undo('releaseNetwork', {}));
     op.undo.push('disk', () => host.undo('detachDisk', { outcome: 'rollback' }));
     op.stage('network and disk');
     await together(
-      () => host.step('setUpNetwork', { egress }),
+      () => host.step('setUpNetwork', networkPolicyOf(claim)),
       () => host.step('attachDisk', { source: { kind: 'own' } }),
     );
 

@@ -3,7 +3,7 @@ import type { ErrorCode } from './contract/errors.js';
 import type { OperationKind, SandboxState } from './contract/states.js';
 import { stateAfterFailure, type FailedEnd } from './state-after-failure.js';
 
-function ends(kind: OperationKind, end: Partial<FailedEnd> = {}): SandboxState {
+function ends(kind: OperationKind, end: Partial<FailedEnd> = {}): SandboxState | null {
   const failure = { step: 'startVm', code: 'command_failed', message: '' } as const;
   return stateAfterFailure({ kind, committed: false, cancelled: false, failure, left: [], ...end });
 }
@@ -28,6 +28,13 @@ describe('stateAfterFailure', () => {
     expect(ends('recover', { failure: away })).toBe('missing');
     expect(ends('recover', { cancelled: true })).toBe('missing');
     expect(ends('resume', { failure: away })).toBe('paused');
+  });
+
+  it('is what it was where only its network policy was to change, and missing where its host is away', () => {
+    expect(ends('network')).toBeNull();
+    expect(ends('network', { left: left('command_failed') })).toBeNull();
+    expect(ends('network', { left: left('host_unavailable') })).toBe('missing');
+    expect(ends('network', { committed: true, cancelled: true })).toBeNull();
   });
 
   it('is left to the destroy that takes over behind a commit point', () => {

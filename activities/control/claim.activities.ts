@@ -1,11 +1,12 @@
 import { DomainError } from '../../workflows/contract/errors.js';
-import type { CreateSandboxInput } from '../../workflows/contract/operations.js';
-import { canMove, OPERATIONS } from '../../workflows/contract/states.js';
-import type { Claim, ControlActivities, Placement, RunRef } from './contract.js';
+import { networkPolicyOf, type NetworkPolicy } from '../../workflows/contract/network-policy.js';
+import type { CreateSandboxInput, UpdateNetworkInput } from '../../workflows/contract/operations.js';
+import { mayBegin, OPERATIONS, verbOf } from '../../workflows/contract/states.js';
+import type { Claim, ControlActivities, NetworkClaim, Placement, RunRef } from './contract.js';
 import { choosePlacement, hasRoom, type ChosenPlacement } from './placement.js';
 import type { ControlStore, ControlTransaction, OperationRecord, RecoveryOrigin, SandboxRecord } from './ports.js';
 
-type ClaimActivities = Pick<ControlActivities, 'claimAndPlace' | 'placeElsewhere' | 'claim'>;
+type ClaimActivities = Pick<ControlActivities, 'claimAndPlace' | 'placeElsewhere' | 'claim' | 'claimNetwork'>;
 
 /**
  * The first step of every operation: the run takes the sandbox. The row's lock makes
@@ -17,6 +18,7 @@ export function createClaimActivities(store: ControlStore, now: () => Date): Cla
     claimAndPlace: (input) => store.transaction((tx) => claimAndPlace(tx, input)),
     placeElsewhere: (input) => store.transaction((tx) => placeElsewhere(tx, input)),
     claim: (input) => store.transaction((tx) => claim(tx, input, now())),
+    claimNetwork: (input) => store.transaction((tx) => claimNetwork(tx, input, now())),
   };
 }
 
@@ -52,8 +54,11 @@ async function claimAndPlace(tx: ControlTransaction, input: CreateSandboxInput &
   }
   const placement = await place(tx, { ...spec, teamId, notHosts: [] });
   const epoch = 1;
+  const network = networkPolicyOf(spec);
   await tx.insertSandbox({
     ...spec,
+    network,
+    egress: network.egress,
     id: sandboxId,
     teamId,
     hostId: placement.hostId,
@@ -67,10 +72,15 @@ async function claimAndPlace(tx: ControlTransaction, input: CreateSandboxInput &
     pausedAt: null,
     stoppedAt: null,
   });
-  const { hostId, disk, boot } = placement;
-  const operation = { ...input, kind: 'create', hostId, epoch, placement: { disk, boot } } as const;
-  await openOperation(tx, operation, { host_id: hostId, boot });
-  return { epoch, ...placement };
+  const { hostId, disk, boot, coldBecause } = placement;
+  const operation = { ...input, kind: 'create', hostId, epoch, placement: { disk, boot }, network: null } as const;
+  await openOperation(tx, operation, { host_id: hostId, boot, ...toldCold(coldBecause) });
+  return { epoch, hostId, disk, boot };
+}
+
+/** For the events: what a sandbox that boots cold might have been restored from. */
+function toldCold(why: string | undefined): { cold_because?: string } {
+  return why === undefined ? {} : { cold_because: why };
 }
 
 async function place(
@@ -100,7 +110,7 @@ async function placeElsewhere(
     return { epoch, hostId: sandbox.hostId, ...operation.placement };
   }
   await tx.lockPlacement();
-  const { hostId, disk, boot } = await place(tx, { ...sandbox, notHosts });
+  const { hostId, disk, boot, coldBecause } = await place(tx, { ...sandbox, notHosts });
   await tx.updateSandbox(sandboxId, { hostId });
   await tx.updateOperation(operation.id, { hostId, placement: { disk, boot } });
   await tx.appendEvent({
@@ -108,25 +118,42 @@ async function placeElsewhere(
     teamId: sandbox.teamId,
     type: 'placement.changed',
     operationId: operation.id,
-    data: { host_id: hostId, away: notHosts, boot },
+    data: { host_id: hostId, away: notHosts, boot, ...toldCold(coldBecause) },
   });
   return { epoch, hostId, disk, boot };
 }
 
-async function claim(
+type ClaimInput = Parameters<ControlActivities['claim']>[0] | (UpdateNetworkInput & RunRef & { kind: 'network' });
+
+async function claim(tx: ControlTransaction, input: ClaimInput, now: Date): Promise<Claim> {
+  const { sandbox, epoch } = await take(tx, input, now);
+  return claimOf(sandbox, epoch);
+}
+
+async function claimNetwork(
   tx: ControlTransaction,
-  input: Parameters<ControlActivities['claim']>[0],
+  input: UpdateNetworkInput & RunRef,
   now: Date,
-): Promise<Claim> {
+): Promise<NetworkClaim> {
+  const { sandbox, epoch } = await take(tx, { ...input, kind: 'network' }, now);
+  // One whose host was lost since an earlier attempt of this ran.
+  return { ...claimOf(sandbox, epoch), was: sandbox.state === 'paused' ? 'paused' : 'running' };
+}
+
+/** Answers with the row as it was before. */
+async function take(
+  tx: ControlTransaction,
+  input: ClaimInput,
+  now: Date,
+): Promise<{ sandbox: SandboxRecord; epoch: number }> {
   const { opId, sandboxId, teamId, runId, kind } = input;
   const sandbox = await tx.lockSandbox(sandboxId);
   if (!sandbox || sandbox.teamId !== teamId) throw new DomainError('not_found', `there is no sandbox ${sandboxId}`);
   const before = await claimedBefore(tx, opId, runId);
-  if (before) return claimOf(sandbox, before.epoch);
+  if (before) return { sandbox, epoch: before.epoch };
   const open = await tx.findOpenOperation(sandboxId);
-  const { from, during } = OPERATIONS[kind];
-  if (!from.includes(sandbox.state) || !(sandbox.state === during || canMove(sandbox.state, during))) {
-    throw new DomainError('state_conflict', `cannot ${kind} sandbox ${sandboxId}: it is ${sandbox.state}`, {
+  if (!mayBegin(kind, sandbox.state)) {
+    throw new DomainError('state_conflict', `cannot ${verbOf(kind)} sandbox ${sandboxId}: it is ${sandbox.state}`, {
       state: sandbox.state,
       ...(open ? { operation: { id: open.id, kind: open.kind } } : {}),
     });
@@ -134,14 +161,19 @@ async function claim(
   if (kind === 'resume') await reserveAgain(tx, sandbox);
   if (open) await supersede(tx, open, input, now);
   const epoch = sandbox.epoch + 1;
-  await tx.updateSandbox(sandboxId, { state: during, epoch });
-  await openOperation(tx, { ...input, hostId: sandbox.hostId, epoch, placement: null }, { from: sandbox.state });
-  return claimOf(sandbox, epoch);
+  const network = kind === 'network' ? input.network : null;
+  await tx.updateSandbox(sandboxId, { state: OPERATIONS[kind].during ?? sandbox.state, epoch });
+  await openOperation(
+    tx,
+    { ...input, hostId: sandbox.hostId, epoch, placement: null, network },
+    { from: sandbox.state, ...(network ? { network } : {}) },
+  );
+  return { sandbox, epoch };
 }
 
 export function claimOf(sandbox: SandboxRecord, epoch: number): Claim {
   const { hostId, vcpus, memoryMb, egress, generation } = sandbox;
-  return { epoch, hostId, vcpus, memoryMb, egress, generation };
+  return { epoch, hostId, vcpus, memoryMb, egress, network: networkPolicyOf(sandbox), generation };
 }
 
 /** A sandbox that is paused or failed holds no memory, so what it had may be promised to others by now. */
@@ -188,6 +220,7 @@ export async function openOperation(
     opId: string;
     reason?: string;
     origin?: RecoveryOrigin;
+    network?: NetworkPolicy | null;
   },
   data: Record<string, unknown>,
 ): Promise<void> {
@@ -206,6 +239,7 @@ export async function openOperation(
     reason,
     placement,
     origin: claimed.origin ?? null,
+    network: claimed.network ?? null,
     failure: null,
     finishedAt: null,
   });

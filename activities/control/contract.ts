@@ -1,11 +1,13 @@
 import type { Failure } from '../../workflows/contract/errors.js';
 import type { Finding, Reconciled } from '../../workflows/contract/findings.js';
+import type { NetworkPolicy } from '../../workflows/contract/network-policy.js';
 import type {
   CreateSandboxInput,
   MemoryLossPolicy,
   OperationInput,
   RecoverSandboxInput,
   TemplateBuildInput,
+  UpdateNetworkInput,
 } from '../../workflows/contract/operations.js';
 import type { OperationKind, OperationState, SandboxState } from '../../workflows/contract/states.js';
 import type { BuildArtefact, DiskSource, Holding, SnapshotInfo, VmBoot } from '../host/contract.js';
@@ -26,8 +28,15 @@ export interface Claim {
   vcpus: number;
   memoryMb: number;
   egress: boolean;
+  /** Absent in claims of runs that began before there were policies. */
+  network?: NetworkPolicy;
   /** Newest recorded memory snapshot; 0 = none yet. */
   generation: number;
+}
+
+/** What a change of the network policy works with: beside the policy that counts until it has succeeded, where the sandbox is. */
+export interface NetworkClaim extends Claim {
+  was: 'running' | 'paused';
 }
 
 /** What a recovery works with once it has taken the sandbox. */
@@ -78,8 +87,11 @@ export interface SettleInput {
   opId: string;
   epoch: number;
   operation: Exclude<OperationState, 'running'>;
-  sandbox: SandboxState;
+  /** Null: it stays what it is. */
+  sandbox: SandboxState | null;
   failure?: Failure;
+  /** For the events: how what was asked for was done otherwise, and why. */
+  note?: string;
   /** The guest's memory is gone and it was booted from its disk: stated on the sandbox until it ends. */
   memoryLost?: { reason: string };
 }
@@ -105,8 +117,11 @@ export interface ControlActivities {
   placeElsewhere(input: { sandboxId: string; epoch: number; notHosts: string[] }): Promise<Placement>;
   /** Takes the epoch by compare-and-set, moves the state, opens the operation. `state_conflict` when the state forbids it. */
   claim(
-    input: OperationInput & RunRef & { kind: Exclude<OperationKind, 'create' | 'recover'>; reason?: string },
+    input: OperationInput &
+      RunRef & { kind: Exclude<OperationKind, 'create' | 'recover' | 'network'>; reason?: string },
   ): Promise<Claim>;
+  /** As `claim`, for a new network policy; the row has it once the operation has succeeded. */
+  claimNetwork(input: UpdateNetworkInput & RunRef): Promise<NetworkClaim>;
   /** The commit point of pause: from here on the snapshot counts. */
   recordGeneration(input: { sandboxId: string; epoch: number; snapshot: SnapshotInfo }): Promise<void>;
   /** Closes operation and epoch and writes where the sandbox is now, in one transaction. */

@@ -13,6 +13,7 @@ function host(id: string, changes: Partial<HostLoad> = {}): HostLoad {
     hypervisor: 'qemu',
     hypervisorVersion: '7.2',
     cpu: 'tcg:max',
+    disk: 'qcow2',
     images: ['minimal'],
     ...changes,
   };
@@ -70,7 +71,8 @@ describe('placement', () => {
 
   it('boots cold from the disk of a build of another size, or when asked to', () => {
     const cold = { hostId: 'a', disk: { kind: 'build', buildId: 'x' }, boot: { kind: 'cold' } };
-    expect(choosePlacement(REQUEST, [host('a')], [build('x', 'a', { memoryMb: 256 })])).toEqual(cold);
+    const another = choosePlacement(REQUEST, [host('a')], [build('x', 'a', { memoryMb: 256 })]);
+    expect(another).toEqual({ ...cold, coldBecause: 'no build on a has this size' });
     expect(choosePlacement({ ...REQUEST, cold: true }, [host('a')], [build('x', 'a')])).toEqual(cold);
   });
 
@@ -80,7 +82,8 @@ describe('placement', () => {
     ['processor', { cpu: 'kvm:EPYC' }],
   ])('boots cold from the disk of a build whose memory another %s saved', (_, now) => {
     const cold = { hostId: 'a', disk: { kind: 'build', buildId: 'x' }, boot: { kind: 'cold' } };
-    expect(choosePlacement(REQUEST, [host('a', now)], [build('x', 'a')])).toEqual(cold);
+    const chosen = choosePlacement(REQUEST, [host('a', now)], [build('x', 'a')]);
+    expect(chosen).toEqual({ ...cold, coldBecause: expect.stringContaining('was saved by qemu 7.2 on tcg:max') });
     const artefact = { memoryBytes: 1, diskBytes: 1, ...asSavedBy(now) };
     const builds = [build('x', 'a'), build('again', 'a', { artefact })];
     expect(choosePlacement(REQUEST, [host('a', now)], builds).boot).toEqual({ kind: 'build', buildId: 'again' });
@@ -114,7 +117,64 @@ describe('placement', () => {
       details: { online: 1, excluded: [], largest_free_memory_mb: 96 },
     });
     expect(fails(REQUEST, [host('a', { images: [] })])).toMatchObject({
-      message: expect.stringContaining('its image "minimal"'),
+      message: expect.stringContaining('a has no ready build of the template, nor its image "minimal"'),
+    });
+  });
+});
+
+const PRODUCTION: Partial<HostLoad> = {
+  hypervisor: 'cloud-hypervisor',
+  hypervisorVersion: '53.0',
+  cpu: 'kvm:EPYC',
+  disk: 'dm-snapshot',
+};
+const SAVED_THERE = { memoryBytes: 1, diskBytes: 1, diskFormat: 'raw', ...asSavedBy(PRODUCTION) } as const;
+
+describe('placement on hosts of several kinds', () => {
+  const [laptop, server] = [host('laptop'), host('server', PRODUCTION)];
+  const [onLaptop, onServer] = [build('l', 'laptop'), build('s', 'server', { artefact: SAVED_THERE })];
+
+  it('restores on each kind what that kind has saved', () => {
+    expect(choosePlacement(REQUEST, [laptop, server], [onLaptop]).boot).toEqual({ kind: 'build', buildId: 'l' });
+    expect(choosePlacement(REQUEST, [laptop, server], [onServer]).boot).toEqual({ kind: 'build', buildId: 's' });
+    const full = { ...server, reservedMemoryMb: server.memoryMb };
+    expect(choosePlacement(REQUEST, [laptop, full], [onServer, onLaptop]).hostId).toBe('laptop');
+  });
+
+  it('boots on the other kind what it cannot restore, when nothing better has room', () => {
+    const full = { ...server, reservedMemoryMb: server.memoryMb };
+    const chosen = choosePlacement(REQUEST, [laptop, full], [onServer]);
+    expect(chosen).toEqual({ hostId: 'laptop', disk: { kind: 'image', image: 'minimal' }, boot: { kind: 'cold' } });
+  });
+
+  it('never opens a disk that the driver of its host cannot read', () => {
+    const became = host('laptop', PRODUCTION);
+    const chosen = choosePlacement(REQUEST, [became], [onLaptop]);
+    expect(chosen).toMatchObject({ disk: { kind: 'image', image: 'minimal' }, boot: { kind: 'cold' } });
+    expect(chosen.coldBecause).toMatch(/build l with a qcow2 disk, which its disk driver dm-snapshot cannot open/);
+    const setUp = { setup: ['apt-get install x'] };
+    expect(fails(REQUEST, [became], [build('l', 'laptop', setUp)])).toMatchObject({
+      code: 'no_hosts_available',
+      message: expect.stringMatching(/laptop has build l .* cannot open: build the template there again/),
+    });
+  });
+
+  it('takes a newer build of the right format beside one that cannot be opened', () => {
+    const became = host('laptop', PRODUCTION);
+    const again = build('again', 'laptop', { artefact: SAVED_THERE });
+    expect(choosePlacement(REQUEST, [became], [onLaptop, again]).boot).toEqual({ kind: 'build', buildId: 'again' });
+  });
+
+  it('reads raw disks with every driver', () => {
+    const back = host('server');
+    const chosen = choosePlacement(REQUEST, [back], [onServer]);
+    expect(chosen).toMatchObject({ disk: { kind: 'build', buildId: 's' }, boot: { kind: 'cold' } });
+    expect(chosen.coldBecause).toMatch(/saved by cloud-hypervisor 53.0 on kvm:EPYC, and server runs qemu 7.2/);
+  });
+
+  it('opens no qcow2 disk with a driver that it does not know', () => {
+    expect(choosePlacement(REQUEST, [host('laptop', { disk: 'other' })], [onLaptop])).toMatchObject({
+      disk: { kind: 'image', image: 'minimal' },
     });
   });
 });

@@ -1,4 +1,5 @@
 import type { ErrorCode, Failure } from '../../workflows/contract/errors.js';
+import type { NetworkPolicy } from '../../workflows/contract/network-policy.js';
 import type { MemoryLossPolicy, TemplateBuildInput } from '../../workflows/contract/operations.js';
 import type { BuildState, OperationKind, OperationState, SandboxState } from '../../workflows/contract/states.js';
 import type { BuildArtefact, DiskSource, VmBoot } from '../host/contract.js';
@@ -37,6 +38,8 @@ export interface SandboxRecord {
   onTimeout: 'pause' | 'destroy';
   expiresAt: Date | null;
   egress: boolean;
+  /** Null in rows that were written before there were policies. */
+  network: NetworkPolicy | null;
   cold: boolean;
   metadata: Record<string, string>;
   onMemoryLoss: MemoryLossPolicy;
@@ -76,6 +79,8 @@ export interface OperationRecord {
   reason: string | null;
   placement: StoredPlacement | null;
   origin: RecoveryOrigin | null;
+  /** Policy that a change of the network is to bring. */
+  network: NetworkPolicy | null;
   failure: Failure | null;
   finishedAt: Date | null;
 }
@@ -101,6 +106,8 @@ export interface HostLoad {
   hypervisorVersion: string;
   /** Processor that its guests see. */
   cpu: string;
+  /** Name of its disk driver. */
+  disk: string;
   /** Root filesystems that it can boot without a build. */
   images: string[];
 }

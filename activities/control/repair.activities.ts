@@ -99,6 +99,7 @@ class Repairs {
     if (earlier) return repaired({ operation: opId, kind: earlier.kind });
     const sandbox = await this.known(finding);
     if (sandbox.epoch !== finding.epoch) throw movedOn(finding);
+    if (sandbox.state === 'paused') return this.closeAbandoned(finding);
     const kind = sandbox.state === 'stopping' ? 'destroy' : 'recover';
     const started = await this.temporal.startRepair({
       kind,
@@ -108,6 +109,19 @@ class Repairs {
       reason: kind === 'destroy' ? 'reconciler' : reason,
     });
     return repaired({ operation: started.opId, kind });
+  }
+
+  /** A change of its network policy, of which only the row knew: nothing on its host is in doubt, and its memory is safe. */
+  private async closeAbandoned(finding: Finding): Promise<Outcome> {
+    const closed = await this.store.transaction(async (tx) => {
+      const sandbox = await tx.lockSandbox(finding.sandboxId ?? '');
+      if (sandbox?.epoch !== finding.epoch || sandbox.state !== 'paused') throw movedOn(finding);
+      const { id, epoch } = sandbox;
+      const open = await tx.findOpenOperation(id);
+      if (open) await supersede(tx, open, { kind: 'the reconciliation', opId: `at epoch ${epoch}` }, this.now());
+      return open;
+    });
+    return repaired({ state: 'paused', closed: closed?.id ?? null });
   }
 
   /** The host is back and the guest never noticed. */

@@ -21,10 +21,10 @@ export function createSettleActivities(
   return {
     recordGeneration: (input) => store.transaction((tx) => recordGeneration(tx, input)),
     settle: async (input) => {
-      const { timed } = await store.transaction((tx) => settle(tx, input, now()));
+      const { timed, state } = await store.transaction((tx) => settle(tx, input, now()));
       // Otherwise the keeper would sleep on until the deadline that it knew, an open run of a sandbox that no longer runs.
       // A Temporal that does not answer fails this attempt: the next one finds the row settled and tells the keeper.
-      if (timed && input.sandbox !== 'running') await temporal.wakeKeeper(input.sandboxId);
+      if (timed && state !== 'running') await temporal.wakeKeeper(input.sandboxId);
     },
   };
 }
@@ -49,7 +49,11 @@ async function recordGeneration(
   });
 }
 
-async function settle(tx: ControlTransaction, input: SettleInput, now: Date): Promise<{ timed: boolean }> {
+async function settle(
+  tx: ControlTransaction,
+  input: SettleInput,
+  now: Date,
+): Promise<{ timed: boolean; state: SandboxState }> {
   const { sandboxId, opId, epoch } = input;
   const sandbox = await lockOwned(tx, sandboxId, epoch);
   const timed = sandbox.timeoutSeconds > 0;
@@ -60,7 +64,7 @@ async function settle(tx: ControlTransaction, input: SettleInput, now: Date): Pr
   const target = targetOf(sandbox, operation, input.sandbox);
   if (operation.state !== 'running') {
     // The answer to the first attempt was lost.
-    if (operation.state === input.operation && sandbox.state === target) return { timed };
+    if (operation.state === input.operation && sandbox.state === target) return { timed, state: target };
     throw new DomainError('stale_operation', `operation ${opId} is closed already: ${operation.state}`);
   }
   if (sandbox.state !== target && !canMove(sandbox.state, target)) {
@@ -73,7 +77,7 @@ async function settle(tx: ControlTransaction, input: SettleInput, now: Date): Pr
   await tx.updateSandbox(sandboxId, settledRow(sandbox, operation, { ...input, sandbox: target }, now));
   const failure = input.failure ?? null;
   await tx.closeOperation(opId, { state: input.operation, step: failure?.step ?? null, failure, finishedAt: now });
-  if (input.sandbox === 'stopped') await tx.deleteSecrets(sandboxId);
+  if (target === 'stopped') await tx.deleteSecrets(sandboxId);
   await tx.appendEvent({
     sandboxId,
     teamId: sandbox.teamId,
@@ -82,21 +86,23 @@ async function settle(tx: ControlTransaction, input: SettleInput, now: Date): Pr
     data: {
       state: target,
       ...(failure ? { failure } : {}),
+      ...(input.note === undefined ? {} : { note: input.note }),
       ...(input.memoryLost ? { memory_lost: input.memoryLost } : {}),
     },
   });
-  return { timed };
+  return { timed, state: target };
 }
 
 /** An operation that leaves the sandbox in the middle, because a destroy takes over, does not find a lost one again. */
-function targetOf({ state }: SandboxRecord, { kind }: OperationRecord, wanted: SandboxState): SandboxState {
+function targetOf({ state }: SandboxRecord, { kind }: OperationRecord, wanted: SandboxState | null): SandboxState {
+  if (wanted === null) return state;
   return state === 'missing' && wanted === OPERATIONS[kind].during ? state : wanted;
 }
 
 function settledRow(
   sandbox: SandboxRecord,
   operation: OperationRecord,
-  { sandbox: state, operation: outcome, failure, memoryLost }: SettleInput,
+  { sandbox: state, operation: outcome, failure, memoryLost }: SettleInput & { sandbox: SandboxState },
   now: Date,
 ): Partial<SandboxRecord> {
   const runs = state === 'running';
@@ -111,12 +117,16 @@ function settledRow(
     ...(state === 'stopped' ? { stoppedAt: now, memoryLost: null } : {}),
     ...(memoryLost ? { memoryLost: { ...memoryLost, at: now.toISOString(), operationId: operation.id } } : {}),
     expiresAt: deadlineAfter(sandbox, state, begins, now),
+    // The host does what it says, or will when it resumes the sandbox.
+    ...(operation.network && outcome === 'succeeded'
+      ? { network: operation.network, egress: operation.network.egress }
+      : {}),
   };
 }
 
-/** A pause that failed and a recovery that found the guest alive leave it as it was: it runs on. */
+/** A pause that failed, a change of its network and a recovery that found the guest alive leave it as it was: it runs on. */
 function beginsAnew(kind: OperationKind, memoryLost: boolean): boolean {
-  return kind === 'recover' ? memoryLost : kind !== 'pause';
+  return kind === 'recover' ? memoryLost : kind !== 'pause' && kind !== 'network';
 }
 
 /** What went wrong before stays on the sandbox until an operation has succeeded. */

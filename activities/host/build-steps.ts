@@ -26,6 +26,7 @@ export function buildSteps(runner: StepRunner): BuildSteps {
               diskBytes: disk.bytes,
               hypervisor: `${identity.name} ${identity.version}`,
               cpu: identity.cpu,
+              diskFormat: disk.base.format,
               disk: disk.base,
               sha256: memory.sha256,
             };

@@ -51,6 +51,8 @@ export interface BuildArtefact {
   diskBytes: number;
   hypervisor: string;
   cpu: string;
+  /** Absent in what was built before there was another than qcow2. */
+  diskFormat?: 'qcow2' | 'raw';
 }
 
 export interface CommandOutcome {
@@ -109,6 +111,8 @@ export interface HostActivities {
   setUpNetwork(input: StepInput & NetworkPolicy): Promise<void>;
   /** What a guest that runs on may send from now on. */
   applyNetworkPolicy(input: StepInput & NetworkPolicy): Promise<void>;
+  /** Undoes `applyNetworkPolicy`: the policy before it. Accepts that there is no network any more. */
+  restoreNetworkPolicy(input: StepInput & NetworkPolicy): Promise<void>;
   releaseNetwork(input: StepInput): Promise<void>;
 
   attachDisk(input: StepInput & { source: DiskSource }): Promise<void>;

@@ -28,6 +28,8 @@ async function isComplete(ports: HostPorts, sandboxId: string, generation: numbe
     await ports.snapshots.memoryFile(sandboxId, generation);
     return true;
   } catch (err) {
+    // What saved it may come back; until then it is worth keeping.
+    if (err instanceof DomainError && err.code === 'snapshot_incompatible') return true;
     if (err instanceof DomainError && (err.code === 'not_found' || err.code === 'snapshot_corrupt')) return false;
     throw err;
   }

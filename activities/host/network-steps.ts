@@ -2,7 +2,10 @@ import type { NetworkPolicy } from '../../workflows/contract/network-policy.js';
 import type { HostActivities } from './contract.js';
 import type { StepRunner } from './step-runner.js';
 
-type NetworkSteps = Pick<HostActivities, 'setUpNetwork' | 'applyNetworkPolicy' | 'releaseNetwork'>;
+type NetworkSteps = Pick<
+  HostActivities,
+  'setUpNetwork' | 'applyNetworkPolicy' | 'restoreNetworkPolicy' | 'releaseNetwork'
+>;
 
 export function networkSteps(runner: StepRunner): NetworkSteps {
   const { ports, connections } = runner;
@@ -21,6 +24,16 @@ export function networkSteps(runner: StepRunner): NetworkSteps {
       name: 'applyNetworkPolicy',
       lane: 'network',
       work: ({ sandboxId, ...input }, signal) => ports.network.apply(sandboxId, policyOf(input), signal),
+    }),
+
+    restoreNetworkPolicy: runner.step({
+      name: 'restoreNetworkPolicy',
+      lane: 'network',
+      undoes: ['applyNetworkPolicy'],
+      work: async ({ sandboxId, ...input }, signal) => {
+        // Without a network, as after a restart of the machine, nothing lets anything through.
+        if (await ports.network.find(sandboxId)) await ports.network.apply(sandboxId, policyOf(input), signal);
+      },
     }),
 
     releaseNetwork: runner.step({

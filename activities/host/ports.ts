@@ -156,7 +156,7 @@ export interface SnapshotStore {
     write: (memoryFile: string) => Promise<{ bytes: number; sha256: string; frozenMs: number }>,
     signal?: AbortSignal,
   ): Promise<SnapshotInfo>;
-  /** The memory file of a complete snapshot; rejects with `snapshot_corrupt` when manifest and file disagree, `not_found` when absent. */
+  /** The memory file of a complete snapshot; rejects with `snapshot_corrupt` when manifest and file disagree, `snapshot_incompatible` when another hypervisor or processor saved it, `not_found` when absent. */
   memoryFile(id: string, generation: number): Promise<string>;
   delete(id: string, generation: number): Promise<void>;
   /** Generations that are complete, by their manifests; their bytes are not read. */
@@ -181,8 +181,8 @@ export interface BuildStore {
   /** Rejects with `not_found` when the build is not on this host. */
   find(buildId: string): Promise<{ disk: DiskBase; artefact: BuildArtefact }>;
   /**
-   * The saved memory of a build; rejects with `snapshot_corrupt` when it is not what was saved, or was saved by another
-   * hypervisor or processor. Its disk is as good as before then.
+   * The saved memory of a build; rejects with `snapshot_corrupt` when it is not what was saved, `snapshot_incompatible`
+   * when another hypervisor or processor saved it. Its disk is as good as before then.
    */
   memoryFile(buildId: string): Promise<string>;
   delete(buildId: string): Promise<void>;

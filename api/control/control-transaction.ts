@@ -171,6 +171,7 @@ const SANDBOX_COLUMNS = [
   'onTimeout',
   'expiresAt',
   'egress',
+  'network',
   'cold',
   'metadata',
   'onMemoryLoss',

@@ -48,12 +48,13 @@ interface OnlineHost {
   hypervisor: string;
   hypervisor_version: string;
   cpu: string;
+  disk: string | null;
   images: string[];
 }
 
 export async function onlineHostLoads(manager: EntityManager): Promise<HostLoad[]> {
   const hosts = await manager.query<OnlineHost[]>(
-    `SELECT id, name, vcpus, memory_mb, hypervisor, hypervisor_version, cpu, images FROM hosts WHERE ${LEASE_HELD}`,
+    `SELECT id, name, vcpus, memory_mb, hypervisor, hypervisor_version, cpu, drivers->>'disk' AS disk, images FROM hosts WHERE ${LEASE_HELD}`,
   );
   const reservations = await hostReservations(manager);
   return hosts.map((host) => ({
@@ -64,6 +65,7 @@ export async function onlineHostLoads(manager: EntityManager): Promise<HostLoad[
     hypervisor: host.hypervisor,
     hypervisorVersion: host.hypervisor_version,
     cpu: host.cpu,
+    disk: host.disk ?? '',
     images: host.images,
     reservedVcpus: reservations.get(host.id)?.vcpus ?? 0,
     reservedMemoryMb: reservations.get(host.id)?.memoryMb ?? 0,

@@ -23,7 +23,7 @@ export function createOpenApiDocument(app: INestApplication): OpenAPIObject {
 /** The compiler plugin adds the status that a method usually has; ours are declared, and described. */
 function removeGuessedAnswers(document: OpenAPIObject): void {
   for (const path of Object.values(document.paths)) {
-    for (const operation of [path.get, path.post, path.delete]) {
+    for (const operation of [path.get, path.post, path.put, path.delete]) {
       const answers = operation?.responses ?? {};
       for (const [status, answer] of Object.entries(answers)) {
         if (answer && 'description' in answer && answer.description === '') delete answers[status];
@@ -44,6 +44,9 @@ function toJsonSchema(node: unknown): unknown {
   if (typeof node !== 'object' || node === null) return node;
   const schema: Schema = Object.fromEntries(Object.entries(node).map(([key, value]) => [key, toJsonSchema(value)]));
   if (schema['type'] === 'number') schema['type'] = 'integer';
+  if (Array.isArray(schema['type'])) {
+    schema['type'] = schema['type'].map((type) => (type === 'number' ? 'integer' : (type as unknown)));
+  }
   if (Array.isArray(schema['enum'])) schema['enum'] = schema['enum'].map(String).toSorted((a, b) => (a < b ? -1 : 1));
   if (Array.isArray(schema['required']))
     schema['required'] = schema['required'].filter((name) => !hasDefault(schema, name));

@@ -31,8 +31,9 @@ function invalidRequest(errors: ValidationError[]): DomainError {
 function problemsOf(error: ValidationError, prefix: string): Problem[] {
   const field = `${prefix}${error.property}`;
   const broken = brokenRule(error.constraints ?? {});
-  const here = broken ? [{ field, message: messageOf(broken, prefix, error) }] : [];
-  return [...here, ...(error.children ?? []).flatMap((child) => problemsOf(child, `${field}.`))];
+  // Of what is wrong as a whole its parts say nothing more.
+  if (broken) return [{ field, message: messageOf(broken, prefix, error) }];
+  return (error.children ?? []).flatMap((child) => problemsOf(child, `${field}.`));
 }
 
 /** One problem per field is enough: that it is of the wrong kind, before that it is out of bounds. */
@@ -41,15 +42,17 @@ function brokenRule(constraints: Record<string, string>): [rule: string, text: s
   return broken.find(([rule]) => KIND_RULES.has(rule)) ?? broken[0];
 }
 
-function messageOf(
-  [rule, text]: [rule: string, text: string],
-  prefix: string,
-  { property, value }: ValidationError,
-): string {
+function messageOf([rule, text]: [rule: string, text: string], prefix: string, error: ValidationError): string {
+  const { property } = error;
   const field = `${prefix}${property}`;
   if (rule === 'whitelistValidation') return `${field}: there is no such field`;
   // Rules know the name of a field, not what it is a field of.
-  return `${text.startsWith(property) ? prefix : ''}${text}${shown(field, value)}`;
+  return `${text.startsWith(property) ? prefix : ''}${text}${shown(field, valueOf(error))}`;
+}
+
+/** The validator forgets a list once it has looked into it, and keeps the elements that are wrong. */
+function valueOf({ value, children = [] }: ValidationError): unknown {
+  return children.length === 0 ? (value as unknown) : children.map((child) => child.value as unknown);
 }
 
 function shown(field: string, value: unknown): string {

@@ -28,7 +28,8 @@ export class OperationProgress {
         attempt: activity.attempt ?? 1,
         last_failure: activity.lastFailure?.message ?? null,
       }));
-      return { stage: progress.stage, undoing: progress.undoing, pending };
+      const { stage, undoing, committed } = progress;
+      return { stage, undoing, committed, pending };
     } catch {
       return null;
     }

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { DomainError, ERRORS } from '../../workflows/contract/errors.js';
-import { canMove, OPERATIONS, type OperationKind, type SandboxState } from '../../workflows/contract/states.js';
+import type { NetworkPolicy } from '../../workflows/contract/network-policy.js';
+import { mayBegin, verbOf, type OperationKind } from '../../workflows/contract/states.js';
 import type { SandboxEntity } from '../sandbox/sandbox.entity.js';
 import { OperationStarter, type OperationRequest, type StartedOperation } from './operation-starter.js';
 import { OperationRepository } from './operation.repository.js';
@@ -12,6 +13,8 @@ export interface RunOptions {
   reason: string;
   /** A recovery may give up the saved memory of a paused sandbox. */
   discardMemory?: boolean;
+  /** Of a change of the network policy: the new one. */
+  network?: NetworkPolicy;
 }
 
 /**
@@ -31,7 +34,7 @@ export class OperationRunner {
     kind: Exclude<OperationKind, 'create'>,
     options: RunOptions,
   ): Promise<StartedOperation> {
-    const { opId, waitMs, reason, discardMemory = false } = options;
+    const { opId, waitMs, reason, discardMemory = false, network } = options;
     await this.refuseEarly(sandbox, kind, discardMemory);
     const { id: sandboxId, teamId, templateId, hostId } = sandbox;
     const input = { opId, sandboxId, teamId };
@@ -42,6 +45,9 @@ export class OperationRunner {
       case 'recover':
         // Whoever asks for it wants the sandbox to run, whatever its own policy is.
         return this.start(sandbox, { ...target, kind, input: { ...input, reason, boot: true, discardMemory } });
+      case 'network':
+        if (!network) throw new DomainError('invalid_request', `operation ${opId} does not say which policy it brings`);
+        return this.start(sandbox, { ...target, kind, input: { ...input, network } });
       case 'pause':
       case 'resume':
         return this.start(sandbox, { ...target, kind, input });
@@ -66,8 +72,8 @@ export class OperationRunner {
         details,
       );
     }
-    if (!OPERATIONS[kind].from.includes(state) || !mayBegin(state, OPERATIONS[kind].during)) {
-      throw new DomainError('state_conflict', `cannot ${kind} sandbox ${sandbox.id}: it is ${state}`, details);
+    if (!mayBegin(kind, state)) {
+      throw new DomainError('state_conflict', `cannot ${verbOf(kind)} sandbox ${sandbox.id}: it is ${state}`, details);
     }
     if (kind === 'recover' && state === 'paused' && !discardMemory) {
       throw new DomainError(
@@ -86,11 +92,6 @@ export class OperationRunner {
     throwFailure(started, sandbox.id);
     return started;
   }
-}
-
-/** A recovery of a `missing` sandbox leaves it so while it finds out. */
-function mayBegin(from: SandboxState, during: SandboxState): boolean {
-  return from === during || canMove(from, during);
 }
 
 /**

@@ -23,6 +23,7 @@ import {
   type OperationInput,
   type RecoverSandboxInput,
   type Settled,
+  type UpdateNetworkInput,
 } from '../../workflows/contract/operations.js';
 import { HOST_ID, OP_ID, SANDBOX_ID, STAGE, TEAM_ID, TEMPLATE_ID } from '../../workflows/contract/search-attributes.js';
 import { OPERATION_KINDS, type OperationKind } from '../../workflows/contract/states.js';
@@ -40,6 +41,7 @@ export type OperationRequest = {
   | { kind: 'create'; input: CreateSandboxInput }
   | { kind: 'pause' | 'resume'; input: OperationInput }
   | { kind: 'recover'; input: RecoverSandboxInput }
+  | { kind: 'network'; input: UpdateNetworkInput }
   | { kind: 'destroy'; input: DestroySandboxInput }
 );
 

@@ -67,6 +67,9 @@ export class OperationProgressDto {
 
   undoing!: boolean;
 
+  /** It can only go forward from here: its steps are tried until they succeed. */
+  committed!: boolean;
+
   /** Steps that are under way or wait for their next attempt. */
   pending!: PendingStepDto[];
 }

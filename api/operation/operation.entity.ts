@@ -1,6 +1,7 @@
 import { Check, Column, Entity, ForeignKey, Index, PrimaryColumn, Unique } from 'typeorm';
 import type { RecoveryOrigin, StoredPlacement } from '../../activities/control/ports.js';
 import type { Failure } from '../../workflows/contract/errors.js';
+import type { NetworkPolicy } from '../../workflows/contract/network-policy.js';
 import type { OperationKind, OperationState } from '../../workflows/contract/states.js';
 import { HostEntity } from '../host/host.entity.js';
 import { SandboxEntity } from '../sandbox/sandbox.entity.js';
@@ -12,7 +13,7 @@ import { TeamEntity } from '../team/team.entity.js';
 @Index('operations_open_sandbox_id_key', ['sandboxId'], { unique: true, where: `state = 'running'` })
 @Index('operations_team_id_started_at_idx', ['teamId', 'startedAt', 'id'])
 @Index('operations_sandbox_id_started_at_idx', ['sandboxId', 'startedAt', 'id'])
-@Check('operations_kind_check', `kind IN ('create', 'pause', 'resume', 'recover', 'destroy')`)
+@Check('operations_kind_check', `kind IN ('create', 'pause', 'resume', 'recover', 'network', 'destroy')`)
 @Check('operations_state_check', `state IN ('running', 'succeeded', 'failed', 'cancelled')`)
 @Check('operations_finished_check', `(state = 'running') = (finished_at IS NULL)`)
 export class OperationEntity {
@@ -60,6 +61,10 @@ export class OperationEntity {
   /** What a recovery found when it took the sandbox, so that claiming twice answers the same. */
   @Column('jsonb', { nullable: true })
   origin!: RecoveryOrigin | null;
+
+  /** Policy that a change of the network is to bring. */
+  @Column('jsonb', { nullable: true })
+  network!: NetworkPolicy | null;
 
   @Column('jsonb', { nullable: true })
   failure!: Failure | null;

@@ -58,13 +58,13 @@ export class OperationService {
   /** A new operation with a new epoch; nothing of the failed one is used again. */
   async retry(teamId: string, id: string, waitMs: number): Promise<Reply<OperationDto>> {
     const failed = await this.known(teamId, id);
-    const { kind, sandboxId } = failed;
+    const { kind, sandboxId, network } = failed;
     const sandbox = await this.sandboxes.find(teamId, sandboxId);
     if (!sandbox) throw new DomainError('not_found', `there is no sandbox ${sandboxId}`);
     this.refuseUnlessRepeatable(failed, sandbox.state);
     const opId = randomId();
     await this.operations.ensureRequest({ opId, teamId, route: `retry ${id}`, requestHash: '', retryOf: id });
-    const request = { opId, waitMs, reason: `retry of ${id}` };
+    const request = { opId, waitMs, reason: `retry of ${id}`, ...(network ? { network } : {}) };
     const started = await this.runner.run(sandbox, kind as Exclude<OperationKind, 'create'>, request);
     return new Reply(started.settled ? 200 : 202, await this.get(teamId, started.opId));
   }

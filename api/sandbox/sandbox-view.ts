@@ -1,8 +1,10 @@
 import { Injectable } from '@nestjs/common';
 import { DomainError } from '../../workflows/contract/errors.js';
+import { networkPolicyOf } from '../../workflows/contract/network-policy.js';
 import type { OperationEntity } from '../operation/operation.entity.js';
 import { OperationRepository } from '../operation/operation.repository.js';
 import { TemplateRepository } from '../template/template.repository.js';
+import { toNetworkPolicyDto } from './network.dto.js';
 import { nextSteps } from './next-steps.js';
 import type { SandboxDto, SandboxEventDto } from './sandbox.dto.js';
 import type { SandboxEventEntity } from './sandbox-event.entity.js';
@@ -42,6 +44,7 @@ export class SandboxView {
 
 function toSandboxDto(row: SandboxEntity, template: string, open: OperationEntity | undefined): SandboxDto {
   const { failure } = row;
+  const policy = networkPolicyOf(row);
   return {
     id: row.id,
     state: row.state,
@@ -57,7 +60,8 @@ function toSandboxDto(row: SandboxEntity, template: string, open: OperationEntit
       operation_id: row.memoryLost.operationId,
     },
     expires_at: row.expiresAt?.toISOString() ?? null,
-    egress: row.egress,
+    egress: policy.egress,
+    network: toNetworkPolicyDto(policy),
     metadata: row.metadata,
     host_id: row.hostId,
     generation: row.generation,

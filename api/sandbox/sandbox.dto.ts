@@ -1,11 +1,24 @@
 import { Type } from 'class-transformer';
-import { IsBoolean, IsIn, IsInt, IsObject, IsOptional, IsString, Matches, Max, MaxLength, Min } from 'class-validator';
+import {
+  IsBoolean,
+  IsIn,
+  IsInt,
+  IsObject,
+  IsOptional,
+  IsString,
+  Matches,
+  Max,
+  MaxLength,
+  Min,
+  ValidateNested,
+} from 'class-validator';
 import type { ErrorCode } from '../../workflows/contract/errors.js';
 import { TEMPLATE_NAME_PATTERN } from '../../workflows/contract/ids.js';
 import { SANDBOX_STATES, type OperationKind, type SandboxState } from '../../workflows/contract/states.js';
 import { IsStringMap } from '../http/is-string-map.js';
 import { listOf } from '../http/list-of.js';
 import { PageQuery } from '../http/page.dto.js';
+import { CreateNetworkDto, NetworkPolicyDto } from './network.dto.js';
 
 export const MAX_VCPUS = 64;
 export const MIN_MEMORY_MB = 128;
@@ -56,9 +69,16 @@ export class CreateSandboxDto {
   @IsStringMap({ keyPattern: /^[A-Za-z_][A-Za-z0-9_]*$/, maxTotalBytes: 65_536 })
   env: Record<string, string> = {};
 
-  /** Whether it reaches the network beyond its host. */
+  /** Whether it reaches the network beyond its host: short for `network.egress`. Default: true. */
+  @IsOptional()
   @IsBoolean()
-  egress: boolean = true;
+  egress?: boolean;
+
+  /** What it may send. */
+  @IsOptional()
+  @ValidateNested({ message: 'network must be an object: {"egress"?, "allow"?, "deny"?, "dns"?, "tx_mbps"?}' })
+  @Type(() => CreateNetworkDto)
+  network?: CreateNetworkDto;
 
   /** Boot from the disk even where a warm snapshot of the template exists. */
   @IsBoolean()
@@ -168,7 +188,12 @@ export class SandboxDto {
   /** When `on_timeout` happens unless it is used before. */
   expires_at!: string | null;
 
+  /** `network.egress`. */
   egress!: boolean;
+
+  /** What it may send; of one whose policy is being changed, the one that it had. */
+  network!: NetworkPolicyDto;
+
   metadata!: Record<string, string>;
   host_id!: string | null;
 
@@ -203,7 +228,7 @@ export class PingDto {
 export class SandboxEventDto {
   id!: string;
 
-  /** E.g. `pause.started`, `pause.failed`, `snapshot.recorded`, `timeout.changed`, `host.lost`, `reconciled`. */
+  /** E.g. `pause.started`, `pause.failed`, `network.succeeded`, `snapshot.recorded`, `timeout.changed`, `host.lost`, `reconciled`. */
   type!: string;
 
   at!: string;

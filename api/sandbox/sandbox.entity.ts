@@ -1,5 +1,6 @@
 import { Check, Column, Entity, ForeignKey, Index, PrimaryColumn } from 'typeorm';
 import type { MemoryLoss, SandboxFailure } from '../../activities/control/ports.js';
+import type { NetworkPolicy } from '../../workflows/contract/network-policy.js';
 import type { MemoryLossPolicy } from '../../workflows/contract/operations.js';
 import type { SandboxState } from '../../workflows/contract/states.js';
 import { HostEntity } from '../host/host.entity.js';
@@ -65,6 +66,10 @@ export class SandboxEntity {
 
   @Column('boolean')
   egress!: boolean;
+
+  /** Null in rows that were written before there were policies: `egress` is all there is. */
+  @Column('jsonb', { nullable: true })
+  network!: NetworkPolicy | null;
 
   @Column('boolean')
   cold!: boolean;

@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { DomainError } from '../../workflows/contract/errors.js';
+import type { NetworkPolicy } from '../../workflows/contract/network-policy.js';
 import type { CreateSandboxInput } from '../../workflows/contract/operations.js';
 import type { OperationKind, SandboxState } from '../../workflows/contract/states.js';
 import { newAccessToken } from '../auth/tokens.js';
@@ -8,9 +9,10 @@ import { decodePosition, encodePosition, type Page } from '../http/paging.js';
 import { Reply } from '../http/reply.js';
 import { IdempotencyService } from '../operation/idempotency.service.js';
 import { sandboxIdOf } from '../operation/operation-id.js';
-import { OperationRunner, throwFailure } from '../operation/operation-runner.js';
+import { OperationRunner, throwFailure, type RunOptions } from '../operation/operation-runner.js';
 import { OperationStarter, type StartedOperation } from '../operation/operation-starter.js';
 import { TemplateRepository } from '../template/template.repository.js';
+import { toNetworkPolicy, type NetworkPolicyDto } from './network.dto.js';
 import { SandboxView } from './sandbox-view.js';
 import type { CreateSandboxDto, RecoverSandboxDto, ResumeSandboxDto, SandboxDto, SandboxQuery } from './sandbox.dto.js';
 import type { SandboxEntity } from './sandbox.entity.js';
@@ -39,7 +41,11 @@ export class SandboxService {
     const { teamId, idempotencyKey, waitMs } = asked;
     const template = await this.templates.visible(teamId, body.template);
     if (!template) throw new DomainError('not_found', `there is no template ${body.template}; see GET /v1/templates`);
-    const { opId, earlier } = await this.idempotency.begin(teamId, 'POST /v1/sandboxes', idempotencyKey, body);
+    const network = policyAsked(body);
+    const { opId, earlier } = await this.idempotency.begin(teamId, 'POST /v1/sandboxes', idempotencyKey, {
+      ...body,
+      egress: network.egress,
+    });
     const sandboxId = sandboxIdOf(opId);
     const input: CreateSandboxInput = {
       opId,
@@ -51,7 +57,8 @@ export class SandboxService {
         memoryMb: body.memory_mb ?? template.memoryMb,
         timeoutSeconds: body.timeout_seconds,
         onTimeout: body.on_timeout,
-        egress: body.egress,
+        egress: network.egress,
+        network,
         metadata: body.metadata,
         onMemoryLoss: body.on_memory_loss,
         cold: body.cold,
@@ -102,14 +109,18 @@ export class SandboxService {
   }
 
   resume(asked: Asked, id: string, body: ResumeSandboxDto): Promise<Reply<SandboxDto>> {
-    return this.operate(asked, id, 'resume', body, async (sandbox) => {
+    return this.operate(asked, id, 'resume', body, {}, async (sandbox) => {
       if (body.timeout_seconds === undefined || sandbox.state !== 'paused') return;
       await this.sandboxes.setTimeout(sandbox, { timeoutSeconds: body.timeout_seconds, onTimeout: sandbox.onTimeout });
     });
   }
 
   recover(asked: Asked, id: string, body: RecoverSandboxDto): Promise<Reply<SandboxDto>> {
-    return this.operate(asked, id, 'recover', body, () => Promise.resolve(), body.discard_memory);
+    return this.operate(asked, id, 'recover', body, { discardMemory: body.discard_memory });
+  }
+
+  changeNetwork(asked: Asked, id: string, body: NetworkPolicyDto): Promise<Reply<SandboxDto>> {
+    return this.operate(asked, id, 'network', body, { network: toNetworkPolicy(body, body.egress) });
   }
 
   async destroy(asked: Asked, id: string): Promise<Reply<SandboxDto>> {
@@ -123,14 +134,14 @@ export class SandboxService {
     id: string,
     kind: Exclude<OperationKind, 'create'>,
     body: object,
+    options: Pick<RunOptions, 'discardMemory' | 'network'> = {},
     prepare: (sandbox: SandboxEntity) => Promise<void> = () => Promise.resolve(),
-    discardMemory = false,
   ): Promise<Reply<SandboxDto>> {
     const sandbox = await this.known(teamId, id);
     const { opId, earlier } = await this.idempotency.begin(teamId, `${kind} ${id}`, idempotencyKey, body);
     const started = await this.once(earlier, waitMs, async () => {
       await prepare(sandbox);
-      return this.runner.run(sandbox, kind, { opId, waitMs, reason: 'requested', discardMemory });
+      return this.runner.run(sandbox, kind, { ...options, opId, waitMs, reason: 'requested' });
     });
     throwFailure(started, id);
     return new Reply(started.settled ? 200 : 202, await this.view.one(teamId, id), earlier !== null);
@@ -154,6 +165,19 @@ export class SandboxService {
     if (!sandbox) throw new DomainError('not_found', `there is no sandbox ${id}`);
     return sandbox;
   }
+}
+
+/** `egress` alone is short for a policy; beside one it is what the policy leaves open. */
+function policyAsked({ egress, network }: CreateSandboxDto): NetworkPolicy {
+  if (network?.egress !== undefined && egress !== undefined && network.egress !== egress) {
+    throw new DomainError(
+      'invalid_request',
+      `egress is ${egress} and network.egress is ${network.egress}: leave one of them out, or send the same`,
+      { fields: ['egress', 'network.egress'] },
+    );
+  }
+  const open = network?.egress ?? egress ?? true;
+  return network ? toNetworkPolicy(network, open) : { egress: open };
 }
 
 type StartedFailure = NonNullable<StartedOperation['settled']>['failure'] | null;

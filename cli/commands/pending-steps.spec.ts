@@ -19,7 +19,8 @@ function open(progress: Partial<Progress> | null): Operation {
     duration_ms: null,
     retry_of: null,
     failure: null,
-    progress: progress === null ? null : { stage: 'killVm', undoing: false, pending: [], ...progress },
+    progress:
+      progress === null ? null : { stage: 'killVm', undoing: false, committed: false, pending: [], ...progress },
   };
 }
 
@@ -32,7 +33,7 @@ describe('pendingRows', () => {
 
   it('names cause, host and lever of a step behind the commit point', () => {
     const pending = [{ activity: 'detachDisk', attempt: 7, last_failure: 'device busy' }];
-    const [row, advice] = pendingRows(open({ pending }));
+    const [row, advice] = pendingRows(open({ pending, committed: true }));
     expect(row).toEqual(['pending', 'detachDisk, attempt 7: device busy']);
     expect(advice?.[1]).toMatch(/on host h1; it cannot turn back and goes on by itself/);
     expect(advice?.[1]).toContain('temporal activity reset --workflow-id sandbox/s1 --activity-id detachDisk');
@@ -43,7 +44,7 @@ describe('pendingRows', () => {
       open({ undoing: true, pending: [{ activity: 'unfreezeVm', attempt: 2, last_failure: 'x' }] }),
     );
     expect(undo[1]?.[1]).toMatch(/undone by itself .* --activity-id unfreezeVm$/);
-    const step = pendingRows(open({ pending: [{ activity: 'snapshotVm', attempt: 2, last_failure: 'x' }] }));
+    const step = pendingRows(open({ pending: [{ activity: 'killVm', attempt: 2, last_failure: 'x' }] }));
     expect(step[1]?.[1]).toMatch(/^nothing yet/);
   });
 });

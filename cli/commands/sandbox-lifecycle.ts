@@ -7,13 +7,14 @@ import type { CreateRequest, Sandbox } from '../rest-types.js';
 import { fullSandboxId } from '../sandbox-id.js';
 import { StepReport } from '../step-report.js';
 import { printJson } from '../tables.js';
+import { policyChanges, type NetworkOptions } from './network-options.js';
 
 export interface WaitOptions {
   wait: boolean;
   json: boolean;
 }
 
-export interface CreateOptions extends WaitOptions {
+export interface CreateOptions extends WaitOptions, NetworkOptions {
   template?: string;
   vcpus?: number;
   memory?: number;
@@ -21,7 +22,6 @@ export interface CreateOptions extends WaitOptions {
   onTimeout?: 'pause' | 'destroy';
   env?: Record<string, string>;
   metadata?: Record<string, string>;
-  egress: boolean;
   cold: boolean;
   onMemoryLoss?: MemoryLossPolicy;
   idempotencyKey?: string;
@@ -37,6 +37,7 @@ export async function createSandbox(config: CliConfig, options: CreateOptions): 
 
 /** Only what was given: the rest is the template's, or the server's default. */
 function createRequest(options: CreateOptions): CreateRequest {
+  const network = policyChanges(options);
   return {
     ...(options.template === undefined ? {} : { template: options.template }),
     ...(options.vcpus === undefined ? {} : { vcpus: options.vcpus }),
@@ -46,7 +47,7 @@ function createRequest(options: CreateOptions): CreateRequest {
     ...(options.onMemoryLoss === undefined ? {} : { on_memory_loss: options.onMemoryLoss }),
     ...(options.env === undefined ? {} : { env: options.env }),
     ...(options.metadata === undefined ? {} : { metadata: options.metadata }),
-    egress: options.egress,
+    ...(network === undefined ? {} : { network }),
     cold: options.cold,
   };
 }
@@ -87,7 +88,12 @@ export async function changeSandboxes(
 }
 
 /** Follows the open operation to its end, on standard error, so that standard output stays for results. */
-async function settle(client: RestClient, sandbox: Sandbox, verb: string, options: WaitOptions): Promise<Sandbox> {
+export async function settle(
+  client: RestClient,
+  sandbox: Sandbox,
+  verb: string,
+  options: WaitOptions,
+): Promise<Sandbox> {
   const { operation } = sandbox;
   if (!options.wait || operation === null) return sandbox;
   const report = new StepReport(false, process.stderr);

@@ -10,6 +10,8 @@ import {
   type WaitOptions,
 } from './sandbox-lifecycle.js';
 import { execInSandbox, type ExecOptions } from './sandbox-exec.js';
+import { addNetworkOptions, DESTINATION_TERMS, NETWORK_NOTES } from './network-options.js';
+import { addNetworkCommand } from './sandbox-network.js';
 import { addRecoverCommand } from './sandbox-recover.js';
 import {
   extendSandbox,
@@ -32,6 +34,7 @@ export function addSandboxCommands(program: Command, config: CliConfig): void {
   addLooking(sandbox, config);
   addUsing(sandbox, config);
   addChanging(sandbox, config);
+  addNetworkCommand(sandbox, config);
   addRecoverCommand(sandbox, config);
 }
 
@@ -57,22 +60,26 @@ function addCreate(sandbox: Command, config: CliConfig): void {
     )
     .option('--env <NAME=VALUE>', 'environment of everything that runs in it; repeatable', keyValue)
     .option('--metadata <NAME=VALUE>', 'labels to find it by; repeatable', keyValue)
-    .option('--no-egress', 'no way out of the sandbox')
     .option('--cold', 'boot even where a warm snapshot exists', false)
     .option('--no-wait', 'return as soon as it is accepted')
     .option('--idempotency-key <text>', 'the same key and options again give the same sandbox')
     .option('--json', 'the sandbox as JSON', false)
     .action((options: CreateOptions) => createSandbox(config, options));
+  addNetworkOptions(create);
   addHelpPage(
     create,
     apiPage({
       notes: [
         'Progress goes to standard error, the id alone to standard output. An interrupted wait does not stop the creation: it is a workflow on the server.',
+        ...NETWORK_NOTES,
+        'Without options everything goes out that may. `torpor sandbox network` changes it later.',
       ],
+      terms: DESTINATION_TERMS,
       examples: [
         ['id=$(torpor sandbox create)', 'keep the id'],
         ['torpor sandbox create --timeout 300 --on-timeout destroy --metadata job=42', 'for one job'],
         ['torpor sandbox create --on-memory-loss error', 'a reboot would do harm: let a person decide'],
+        ['torpor sandbox create --no-egress --dns --allow 10.0.0.0/8:443/tcp', 'one service, and names'],
         ['torpor sandbox create --vcpus 2 --memory 1024 --no-egress --json', 'bigger, and cut off'],
       ],
     }),

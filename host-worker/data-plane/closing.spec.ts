@@ -20,6 +20,7 @@ beforeEach(async () => {
     token: TOKEN,
     connections: new ConnectionRegistry(async () => network),
     consoleLog: async () => '',
+    networkCounters: async () => undefined,
     log: { error: () => {} },
   });
   port = Number(new URL(await plane.listen('127.0.0.1', 0)).port);

@@ -7,6 +7,8 @@ import { DataPlaneServer } from './data-plane.server.js';
 const TOKEN = 'data-plane-token';
 const attachment = { namespace: 'sbx-s1', tap: 'tap0', mac: '02:fc:00:00:00:05', hostAddress: '127.0.0.1' };
 
+const COUNTERS = { sentBytes: 1, sentPackets: 2, receivedBytes: 3, receivedPackets: 4, deniedPackets: 5 };
+
 let guest: Server;
 let guestPort: number;
 let onRequest: (req: IncomingMessage, res: ServerResponse) => void;
@@ -28,6 +30,7 @@ beforeEach(async () => {
     token: TOKEN,
     connections,
     consoleLog: async (id, maxBytes) => `console of ${id}`.slice(-maxBytes),
+    networkCounters: async (id) => (id === 's1' ? COUNTERS : undefined),
     log: { error: (fields) => unexpected.push(fields) },
   });
   url = await plane.listen('127.0.0.1', 0);
@@ -214,6 +217,19 @@ describe('the data plane', () => {
     ]) {
       expect((await fetch(url + path, { headers: authorized })).status).toBe(404);
     }
+  });
+
+  it('gives the counters of a network, and says where there is none', async () => {
+    const answer = await fetch(`${url}/sandboxes/s1/network`, { headers: authorized });
+    expect([answer.status, await answer.json()]).toEqual([200, COUNTERS]);
+    const none = await fetch(`${url}/sandboxes/s2/network`, { headers: authorized });
+    expect([none.status, await none.json()]).toMatchObject([404, { error: { code: 'not_found' } }]);
+    const refused = await Promise.all([
+      fetch(`${url}/sandboxes/s1/network`),
+      fetch(`${url}/sandboxes/s1/network`, { headers: authorized, method: 'PUT' }),
+      fetch(`${url}/sandboxes/s1/network/x`, { headers: authorized }),
+    ]);
+    expect(refused.map(({ status }) => status)).toEqual([401, 404, 404]);
   });
 
   it('gives the end of the console', async () => {

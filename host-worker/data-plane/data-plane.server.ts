@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse, S
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { DomainError, ERRORS } from '../../workflows/contract/errors.js';
+import type { NetworkCounters } from '../../workflows/contract/network-policy.js';
 import type { ConnectionRegistry } from './connection-registry.js';
 import { carryRequest, carryUpgrade } from './guest-passage.js';
 import { type DataPlaneRoute, parseRoute } from './guest-route.js';
@@ -20,6 +21,8 @@ export interface DataPlaneOptions {
   token: string;
   connections: ConnectionRegistry;
   consoleLog(sandboxId: string, maxBytes: number): Promise<string>;
+  /** Undefined where there is no network. */
+  networkCounters(sandboxId: string): Promise<NetworkCounters | undefined>;
   log: DataPlaneLog;
 }
 
@@ -77,6 +80,11 @@ export class DataPlaneServer {
           res.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' }).end(text);
           return;
         }
+        case 'network': {
+          const counters = await this.options.networkCounters(route.sandboxId);
+          if (!counters) throw new DomainError('not_found', `${route.sandboxId} has no network on this host`);
+          return sendJson(res, 200, counters);
+        }
         case 'guest':
           return await carryRequest(await this.options.connections.door(route.sandboxId), route, req, res);
       }
@@ -115,7 +123,7 @@ export class DataPlaneServer {
     if (!sameSecret(given, this.options.token)) {
       throw new DomainError('unauthorized', "the data plane needs this host's token: Authorization: Bearer …");
     }
-    if (route.kind === 'unknown' || (route.kind === 'console' && req.method !== 'GET')) {
+    if (route.kind === 'unknown' || ((route.kind === 'console' || route.kind === 'network') && req.method !== 'GET')) {
       throw new DomainError('not_found', `no such path: ${req.method} ${req.url}`);
     }
     if (route.kind === 'internal') throw new DomainError('not_found', 'this path of the agent is only for its host');

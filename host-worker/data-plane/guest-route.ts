@@ -9,12 +9,14 @@ const INTERNAL = ['/init', '/torpor.guest.v1.Guest'];
 export type DataPlaneRoute =
   | { kind: 'guest'; sandboxId: string; port: number; path: string }
   | { kind: 'console'; sandboxId: string; maxBytes: number }
+  | { kind: 'network'; sandboxId: string }
   | { kind: 'health' }
   | { kind: 'internal' }
   | { kind: 'unknown' };
 
 const GUEST = /^\/sandboxes\/([^/?]+)\/ports\/([1-9]\d{0,4})(\/[^?]*)?(\?.*)?$/;
 const CONSOLE = /^\/sandboxes\/([^/?]+)\/console(?:\?(.*))?$/;
+const NETWORK = /^\/sandboxes\/([^/?]+)\/network$/;
 const DEFAULT_CONSOLE_BYTES = 65_536;
 const MAX_CONSOLE_BYTES = 16 * 1024 * 1024;
 
@@ -29,6 +31,8 @@ export function parseRoute(target: string): DataPlaneRoute {
     if (port === AGENT_PORT && isInternal(path)) return { kind: 'internal' };
     return { kind: 'guest', sandboxId, port, path: path + query };
   }
+  const ofNetwork = NETWORK.exec(target)?.[1] ?? '';
+  if (ID_PATTERN.test(ofNetwork)) return { kind: 'network', sandboxId: ofNetwork };
   const toConsole = CONSOLE.exec(target);
   const sandboxId = toConsole?.[1] ?? '';
   if (!ID_PATTERN.test(sandboxId)) return { kind: 'unknown' };

@@ -24,7 +24,8 @@ beforeEach(async () => {
   await new Promise<void>((resolve) => agent.listen(AGENT_PORT, GUEST, resolve));
   connections = new ConnectionRegistry(async () => attachment, 50);
   const consoleLog = async () => '';
-  plane = new DataPlaneServer({ token: TOKEN, connections, consoleLog, log: { error: () => {} } });
+  const networkCounters = async () => undefined;
+  plane = new DataPlaneServer({ token: TOKEN, connections, consoleLog, networkCounters, log: { error: () => {} } });
   url = await plane.listen('127.0.0.1', 0);
 });
 

@@ -21,7 +21,7 @@ export async function insertHost(
     hypervisor: 'qemu',
     hypervisorVersion: '7.2',
     cpu: 'max',
-    drivers: {},
+    drivers: { hypervisor: 'qemu', disk: 'qcow2', network: 'netns' },
     images: ['minimal'],
     ...changes,
   });

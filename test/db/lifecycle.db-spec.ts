@@ -92,7 +92,10 @@ describe('lifecycle in the database', () => {
 
     const resume = { opId: `r-${sandboxId}`, sandboxId, teamId: 'team', runId: 'r', kind: 'resume' } as const;
     const claim = await activities.claim(resume);
-    expect(claim).toEqual({ epoch: 3, hostId: 'h1', vcpus: 1, memoryMb: 512, egress: true, generation: 2 });
+    expect(claim).toEqual({
+      ...{ epoch: 3, hostId: 'h1', vcpus: 1, memoryMb: 512, generation: 2 },
+      ...{ egress: true, network: { egress: true } },
+    });
     await activities.settle({ sandboxId, opId: resume.opId, epoch: 3, operation: 'succeeded', sandbox: 'running' });
     expect(await row(sandboxId)).toMatchObject({
       state: 'running',

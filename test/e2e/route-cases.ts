@@ -32,6 +32,8 @@ export const ROUTES: Readonly<Record<string, RouteCase>> = {
     body: {},
     wrong: [
       [{ template: 'not there' }, 'template'],
+      [{ egress: true, network: { egress: false } }, 'network.egress'],
+      [{ network: { deny: [{ cidr: 'all' }] } }, 'network.deny.0.cidr'],
       [{ metadata: { key: 1 } }, 'metadata'],
       [{ metadata: { ['k'.repeat(65)]: 'v' } }, 'metadata'],
       [{ metadata: { key: 'v'.repeat(513) } }, 'metadata'],
@@ -51,6 +53,22 @@ export const ROUTES: Readonly<Record<string, RouteCase>> = {
     id: 'sandbox',
     body: {},
     refusedWhen: ['paused', 'stopped'],
+  },
+  'GET /v1/sandboxes/{id}/network': { access: 'team', id: 'sandbox' },
+  'PUT /v1/sandboxes/{id}/network': {
+    access: 'team',
+    id: 'sandbox',
+    body: { egress: true },
+    wrong: [
+      [{ allow: [{}] }, 'allow.0.cidr'],
+      [{ allow: [{ cidr: '10.0.0.5/8' }] }, '10.0.0.0/8'],
+      [{ deny: [{ cidr: '::/0' }] }, 'IPv6'],
+      [{ deny: [{ cidr: '10.0.0.0/8', ports: '9-8' }] }, 'deny.0.ports'],
+      [{ deny: [{ cidr: '10.0.0.0/8', protocol: 'icmp' }] }, 'deny.0.protocol'],
+      [{ deny: [{ cidr: '10.0.0.0/8', port: '443' }] }, 'deny.0.port'],
+      [{ allow: Array(65).fill({ cidr: '10.0.0.0/8' }) }, 'allow must contain no more than 64'],
+    ],
+    refusedWhen: ['stopped'],
   },
   'POST /v1/sandboxes/{id}/timeout': {
     access: 'team',

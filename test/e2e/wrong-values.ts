@@ -3,7 +3,10 @@ import { WRONG_TEXT } from './route-cases.js';
 /** The part of an OpenAPI document that says what is right. */
 export interface Schema {
   $ref?: string;
-  type?: string;
+  /** A reference beside a description. */
+  allOf?: Schema[];
+  /** A list, where null is one of them. */
+  type?: string | string[];
   enum?: unknown[];
   minimum?: number;
   maximum?: number;
@@ -45,8 +48,9 @@ export function wrongValues(schema: Schema): unknown[] {
   return [...ofAnotherType(schema), ...outOfLimits(schema), null].filter((value) => value !== undefined);
 }
 
-function ofAnotherType({ type, items, $ref }: Schema): unknown[] {
-  switch ($ref === undefined ? type : 'object') {
+function ofAnotherType({ type: types, items, $ref, allOf }: Schema): unknown[] {
+  const type = [types].flat().find((each) => each !== 'null');
+  switch ($ref === undefined && allOf === undefined ? type : 'object') {
     case 'string':
       return [17, true, ['a'], { a: 'b' }];
     case 'integer':

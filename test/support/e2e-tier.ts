@@ -10,7 +10,7 @@ import { freePorts } from '../../cli/platform/ports.js';
 import { postgresUrl } from '../../cli/platform/postgres-server.js';
 import { StepReport } from '../../cli/step-report.js';
 import { Api } from './e2e-api.js';
-import { neighbours, takenSlots } from './e2e-neighbours.js';
+import { neighbours, slotsAhead, takenSlots } from './e2e-neighbours.js';
 import { TEMPLATE } from './e2e-template.js';
 import { settledDifference, snapshotMachine, type MachineOptions, type MachineSnapshot } from './leak-check.js';
 
@@ -105,7 +105,8 @@ export async function stopSharedPlatform(): Promise<void> {
 function looked(host: Shared['host'], home: string, ids: readonly string[]): MachineOptions {
   // `ip netns` mounts its folder when it makes the first namespace since the machine started.
   const ignore = [/^mount .* on \/run\/netns$/, ...neighbours(host, ids)];
-  return { directories: [host.runDirectory], marks: [home], ignore, also: { 'address slot': () => takenSlots(host) } };
+  const also = { 'address slot': () => takenSlots(host), 'network kept ahead': () => slotsAhead(host) };
+  return { directories: [host.runDirectory], marks: [home], ignore, also };
 }
 
 /** What the platform may have made things for; nothing when it did not come up. */

@@ -14,7 +14,13 @@ import { fakeReconciliation } from './fake-reconciliation.js';
 import type { FakeOperation, FakeRow, Origin } from './fake-rows.js';
 import { ERRORS, type ErrorCode, type Failure } from '../../workflows/contract/errors.js';
 import { ttlWorkflowId } from '../../workflows/contract/ids.js';
-import { REARM_SIGNAL, TTL_WORKFLOW, type SandboxTtlInput } from '../../workflows/contract/operations.js';
+import { networkPolicyOf } from '../../workflows/contract/network-policy.js';
+import {
+  REARM_SIGNAL,
+  TTL_WORKFLOW,
+  type SandboxTtlInput,
+  type UpdateNetworkInput,
+} from '../../workflows/contract/operations.js';
 import { canMove, OPERATIONS, type SandboxState } from '../../workflows/contract/states.js';
 
 /**
@@ -85,6 +91,10 @@ export class FakeControl {
       return this.placement(sandboxId);
     },
     claim: async (input) => this.claim(input),
+    claimNetwork: async (input) => {
+      const claim = this.claim({ ...input, kind: 'network' });
+      return { ...claim, was: this.row(input.sandboxId).state === 'paused' ? 'paused' : 'running' };
+    },
     claimRecovery: async (input) => this.claimRecovery(input),
     recordGeneration: async ({ sandboxId, epoch, snapshot }) => {
       this.outage('recordGeneration');
@@ -97,16 +107,17 @@ export class FakeControl {
       if (row.epoch !== epoch || op.epoch !== epoch) throw refuse('stale_operation', `epoch ${epoch} is closed`);
       if (op.state === operation) return;
       if (op.state !== 'running') throw refuse('stale_operation', `operation ${opId} is closed`);
-      this.move(row, sandbox);
+      if (sandbox !== null) this.move(row, sandbox);
       op.state = operation;
       if (memoryLost) row.memoryLost = memoryLost;
+      if (operation === 'succeeded' && op.network) row.spec = { ...row.spec, network: op.network };
       row.expiresAt =
-        sandbox === 'running' && row.spec.timeoutSeconds > 0 ? Date.now() + row.spec.timeoutSeconds * 1000 : null;
+        row.state === 'running' && row.spec.timeoutSeconds > 0 ? Date.now() + row.spec.timeoutSeconds * 1000 : null;
       if (failure) {
         op.failure = failure;
         row.failure = failure;
       }
-      if (sandbox !== 'running' && row.spec.timeoutSeconds > 0) await this.nudgeKeeper(sandboxId);
+      if (row.state !== 'running' && row.spec.timeoutSeconds > 0) await this.nudgeKeeper(sandboxId);
     },
     armTtl: async ({ sandboxId }) => {
       const row = this.row(sandboxId);
@@ -141,7 +152,9 @@ export class FakeControl {
     },
   };
 
-  private claim(input: Parameters<ControlActivities['claim']>[0]): Claim {
+  private claim(
+    input: Parameters<ControlActivities['claim']>[0] | (UpdateNetworkInput & { runId: string; kind: 'network' }),
+  ): Claim {
     this.outage('claim');
     const row = this.row(input.sandboxId);
     const known = this.operations.get(input.opId);
@@ -151,6 +164,7 @@ export class FakeControl {
       const { from } = OPERATIONS[input.kind];
       if (!from.includes(row.state)) throw refuse('state_conflict', `sandbox ${input.sandboxId} is ${row.state}`);
       this.begin(row, input);
+      if (input.kind === 'network') existing(this.operations, input.opId, 'operation').network = input.network;
     }
     return this.claimOf(row);
   }
@@ -195,14 +209,15 @@ export class FakeControl {
       if (op.sandboxId === sandboxId && op.state === 'running') op.state = 'cancelled';
     }
     row.epoch += 1;
-    this.move(row, OPERATIONS[kind].during);
+    this.move(row, OPERATIONS[kind].during ?? row.state);
     const { epoch } = row;
     this.operations.set(opId, { kind, sandboxId, runId, epoch, state: 'running', ...(origin ? { origin } : {}) });
   }
 
   private claimOf(row: FakeRow): Claim {
     const { epoch, hostId, generation, spec } = row;
-    return { epoch, hostId, generation, vcpus: spec.vcpus, memoryMb: spec.memoryMb, egress: spec.egress };
+    const { vcpus, memoryMb, egress } = spec;
+    return { epoch, hostId, generation, vcpus, memoryMb, egress, network: networkPolicyOf(spec) };
   }
 
   private async nudgeKeeper(sandboxId: string): Promise<void> {

@@ -90,7 +90,13 @@ describeDiskConformance('fake', async () => {
 describeNetworkConformance('fake', async () => {
   const host = new FakeHost();
   const { network } = host.ports;
-  return { network, restarted: () => network, leftovers: async () => [...host.networks.keys()], dispose: nothing };
+  return {
+    network,
+    restarted: () => network,
+    leftovers: async () => [...host.networks.keys()],
+    suffix: '',
+    dispose: nothing,
+  };
 });
 
 describeSnapshotStoreConformance('fake', async () => {

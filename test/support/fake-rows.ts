@@ -1,6 +1,7 @@
 import type { RecoverClaim } from '../../activities/control/contract.js';
 import type { Failure } from '../../workflows/contract/errors.js';
 import type { SandboxSpec } from '../../workflows/contract/operations.js';
+import type { NetworkPolicy } from '../../workflows/contract/network-policy.js';
 import type { OperationKind, OperationState, SandboxState } from '../../workflows/contract/states.js';
 
 export interface FakeRow {
@@ -26,4 +27,6 @@ export interface FakeOperation {
   failure?: Failure;
   /** What a recovery found when it claimed. */
   origin?: Origin;
+  /** Policy that a change of the network is to bring. */
+  network?: NetworkPolicy;
 }

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Guest, Hypervisor, Network, NetworkAttachment, VmSpec } from '../../activities/host/ports.js';
+import { checkedPolicy } from '../../host-worker/drivers/netns/policy-rules.js';
 import { checkedId } from '../../host-worker/sandbox-folder.js';
 import { DomainError } from '../../workflows/contract/errors.js';
 import type { FakeMemory, FakeVm } from './fake-guest-state.js';
@@ -81,6 +82,7 @@ export function fakeNetwork(machine: FakeMachine): Network {
   };
   return {
     ensure: async (id, policy) => {
+      checkedPolicy(policy);
       const found = find(checkedId(id));
       slots += found ? 0 : 1;
       const made = found ?? {
@@ -91,17 +93,18 @@ export function fakeNetwork(machine: FakeMachine): Network {
       return made;
     },
     apply: async (id, policy) => {
-      const found = machine.networks.get(id);
+      checkedPolicy(policy);
+      const found = machine.networks.get(checkedId(id));
       if (!found) throw new DomainError('not_found', `${id} has no network on this host`);
       machine.networks.set(id, { ...found, policy });
     },
     counters: async (id) =>
-      machine.networks.has(id)
+      machine.networks.has(checkedId(id))
         ? { sentBytes: 0, sentPackets: 0, receivedBytes: 0, receivedPackets: 0, deniedPackets: 0 }
         : undefined,
-    find: async (id) => find(id),
+    find: async (id) => find(checkedId(id)),
     remove: async (id) => {
-      if (machine.vms.has(id)) machine.violations.push(`network ${id} removed under a living VM`);
+      if (machine.vms.has(checkedId(id))) machine.violations.push(`network ${id} removed under a living VM`);
       machine.networks.delete(id);
     },
     list: async () => [...machine.networks.keys()],

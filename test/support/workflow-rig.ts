@@ -26,8 +26,10 @@ import {
   type RecoverSandboxInput,
   type SandboxSpec,
   type TemplateBuildInput,
+  type UpdateNetworkInput,
 } from '../../workflows/contract/operations.js';
 import { HOST_ID, OP_ID, SANDBOX_ID, TEAM_ID } from '../../workflows/contract/search-attributes.js';
+import type { NetworkPolicy } from '../../workflows/contract/network-policy.js';
 import type { OperationKind } from '../../workflows/contract/states.js';
 import { FakeControl } from './fake-control.js';
 import { FakeHost } from './fake-host-ports.js';
@@ -180,6 +182,11 @@ export class WorkflowRig {
       ...wish,
     };
     return this.start('recover', input);
+  }
+
+  changeNetwork(sandboxId: string, network: NetworkPolicy): Promise<Handle> {
+    const input: UpdateNetworkInput = { ...this.input(sandboxId), network };
+    return this.start('network', input);
   }
 
   watchHost(hostId: string): Promise<Handle> {

@@ -1,7 +1,7 @@
 /**
  * Records one history per workflow and path into test/workflow/histories, which the
- * replay test holds against today's code: `npm run histories:record`. Do it when a
- * path is added; a history that does not replay any more means that operations which
+ * replay test holds against today's code: `npm run histories:record -- network-ok` the
+ * ones that are named, without a name all anew. Do it when a path is added; a history that does not replay any more means that operations which
  * are under way during an upgrade would get stuck.
  */
 import { mkdir, rm, writeFile } from 'node:fs/promises';
@@ -107,6 +107,32 @@ const PATHS: Record<string, Path> = {
     block.release();
     return recover;
   },
+  'network-ok': async (rig, host) => rig.changeNetwork(await rig.runningSandbox(host), { egress: false }),
+  'network-paused': async (rig, host) => rig.changeNetwork(await rig.pausedSandbox(host), { egress: false }),
+  'network-compensated': async (rig, host) => {
+    const id = await rig.runningSandbox(host);
+    host.faults.fail('network.apply', FATAL);
+    return rig.changeNetwork(id, { egress: false });
+  },
+  'network-destroyed': async (rig, host) => {
+    const id = await rig.runningSandbox(host);
+    const block = host.faults.block('network.apply');
+    const change = await rig.changeNetwork(id, { egress: false });
+    await block.reached;
+    const destroy = await rig.destroy(id);
+    block.release();
+    await destroy.result();
+    return change;
+  },
+  'recover-network': async (rig, host) => {
+    const id = await rig.runningSandbox(host);
+    const block = host.faults.block('network.apply');
+    const change = await rig.changeNetwork(id, { egress: false });
+    await block.reached;
+    await change.terminate('by the recorder');
+    block.release();
+    return rig.recover(id);
+  },
   'watch-returned': async (rig, host) => {
     const id = await rig.runningSandbox(host);
     rig.control.silent.add(host.id);
@@ -171,13 +197,17 @@ function withoutMachine(json: string): string {
   return JSON.stringify(JSON.parse(json, keep), null, 1);
 }
 
+const named = process.argv.slice(2);
+const strange = named.filter((name) => !(name in PATHS));
+if (strange.length > 0) throw new Error(`there is no path ${strange.join(', ')}`);
 await startSharedTemporal();
 const rig = await WorkflowRig.open();
 try {
   const host = await rig.addHost();
-  await rm(FOLDER, { recursive: true, force: true });
+  if (named.length === 0) await rm(FOLDER, { recursive: true, force: true });
   await mkdir(FOLDER, { recursive: true });
   for (const [name, path] of Object.entries(PATHS)) {
+    if (named.length > 0 && !named.includes(name)) continue;
     host.faults.clear();
     const handle = await path(rig, host);
     await handle.result().catch(() => undefined);

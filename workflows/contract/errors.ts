@@ -47,6 +47,12 @@ export const ERRORS = {
     retryable: false,
     suggestion: 'the saved memory cannot be trusted; destroy the sandbox or boot it cold from its disk',
   },
+  snapshot_incompatible: {
+    http: 409,
+    retryable: false,
+    suggestion:
+      'nothing is lost: let its host run again what saved the memory and resume it, or give up the memory and boot it from its disk: torpor sandbox recover --discard-memory ID',
+  },
   memory_lost: {
     http: 500,
     retryable: false,

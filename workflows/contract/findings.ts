@@ -4,7 +4,8 @@
  */
 export const FINDINGS = {
   run_lost: {
-    repair: 'a recovery (or the destroy again) takes the sandbox over',
+    repair:
+      'a recovery (or the destroy again) takes the sandbox over; of a paused one, which nothing has touched, the operation is closed',
     means: 'the row is in the middle of an operation and no run of it is open: it was terminated, or Temporal lost it',
   },
   vm_lost: {

@@ -26,6 +26,17 @@ export interface Destination {
   protocol?: 'tcp' | 'udp';
 }
 
+/** Of what was written before there were policies only `egress` is known. */
+export function networkPolicyOf({
+  network,
+  egress,
+}: {
+  network?: NetworkPolicy | null | undefined;
+  egress: boolean;
+}): NetworkPolicy {
+  return network ?? { egress };
+}
+
 /** What passed a guest's interface since its network was made; `sent` is what the guest sent. */
 export interface NetworkCounters {
   sentBytes: number;

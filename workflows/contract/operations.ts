@@ -1,4 +1,5 @@
 import type { Failure } from './errors.js';
+import type { NetworkPolicy } from './network-policy.js';
 import type { OperationKind } from './states.js';
 
 /** What the caller asked for. Secrets (environment, tokens) are never part of it: they stay in the database. */
@@ -10,6 +11,8 @@ export interface SandboxSpec {
   timeoutSeconds: number;
   onTimeout: 'pause' | 'destroy';
   egress: boolean;
+  /** What its guest may send; absent: everything or nothing, as `egress` says. */
+  network?: NetworkPolicy;
   metadata: Record<string, string>;
   /** Boot from the disk even where a warm snapshot of this template and size exists. */
   cold: boolean;
@@ -52,6 +55,11 @@ export interface CreateSandboxInput extends OperationInput {
 export interface DestroySandboxInput extends OperationInput {
   /** Why, as the events show it: `requested`, `timeout`. */
   reason: string;
+}
+
+/** Gives a sandbox another network policy, in place of the one that it has. */
+export interface UpdateNetworkInput extends OperationInput {
+  network: NetworkPolicy;
 }
 
 /** Finds out what became of a sandbox and puts it where it can go on. */
@@ -114,6 +122,7 @@ export const WORKFLOW_OF = {
   pause: 'PauseSandbox',
   resume: 'ResumeSandbox',
   recover: 'RecoverSandbox',
+  network: 'UpdateNetwork',
   destroy: 'DestroySandbox',
 } as const satisfies Record<OperationKind, string>;
 

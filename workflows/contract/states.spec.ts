@@ -1,5 +1,14 @@
 import { describe, expect, it } from '@jest/globals';
-import { canMove, OPERATIONS, OPERATION_KINDS, SANDBOX_STATES, TRANSITIONS, type SandboxState } from './states.js';
+import {
+  canMove,
+  mayBegin,
+  OPERATIONS,
+  OPERATION_KINDS,
+  SANDBOX_STATES,
+  TRANSITIONS,
+  type OperationKind,
+  type SandboxState,
+} from './states.js';
 
 /** The table once more, as the design draws it; a change must be made in both places. */
 const DRAWN: [SandboxState, SandboxState][] = [
@@ -41,12 +50,25 @@ describe('the transition table', () => {
   });
 });
 
+/** Operations that move a sandbox; a change of its network leaves it where it is. */
+const MOVING = OPERATION_KINDS.filter((kind): kind is Exclude<OperationKind, 'network'> => kind !== 'network');
+
 describe('the operations', () => {
-  it.each(OPERATION_KINDS.filter((kind) => kind !== 'create'))('%s only asks for legal moves', (kind) => {
+  it.each(MOVING.filter((kind) => kind !== 'create'))('%s only asks for legal moves', (kind) => {
     const { from, during, success, undone } = OPERATIONS[kind];
     for (const state of from) expect(state === during || canMove(state, during)).toBe(true);
     expect(canMove(during, success)).toBe(true);
     expect(canMove(during, undone)).toBe(true);
+  });
+
+  it('a change of the network takes what runs or is paused, and moves nothing', () => {
+    expect(SANDBOX_STATES.filter((state) => mayBegin('network', state))).toEqual(['running', 'paused']);
+    expect(OPERATIONS.network).toMatchObject({ during: null, success: null, undone: null });
+  });
+
+  it.each(OPERATION_KINDS)('%s may begin in the states that the table names, and in no other', (kind) => {
+    const may = SANDBOX_STATES.filter((state) => mayBegin(kind, state));
+    expect([...may].sort()).toEqual([...OPERATIONS[kind].from].sort());
   });
 
   it('create begins with a state that nothing leads to', () => {

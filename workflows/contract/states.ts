@@ -42,19 +42,29 @@ export type OperationState = (typeof OPERATION_STATES)[number];
 export const BUILD_STATES = ['running', 'ready', 'failed', 'cancelled'] as const;
 export type BuildState = (typeof BUILD_STATES)[number];
 
-export const OPERATION_KINDS = ['create', 'pause', 'resume', 'recover', 'destroy'] as const;
+export const OPERATION_KINDS = ['create', 'pause', 'resume', 'recover', 'network', 'destroy'] as const;
 export type OperationKind = (typeof OPERATION_KINDS)[number];
+
+interface Moves {
+  from: readonly SandboxState[];
+  during: SandboxState;
+  success: SandboxState;
+  undone: SandboxState;
+}
+
+/** Owns the sandbox like any other, and leaves it in the state that it is in. */
+interface Stays {
+  from: readonly SandboxState[];
+  during: null;
+  success: null;
+  undone: null;
+}
 
 /**
  * Where each operation takes a sandbox: from which states it may start, what the
  * sandbox is meanwhile, where success leads, and where a completely undone failure leads.
  */
-export const OPERATIONS: Readonly<
-  Record<
-    OperationKind,
-    { from: readonly SandboxState[]; during: SandboxState; success: SandboxState; undone: SandboxState }
-  >
-> = {
+export const OPERATIONS: Readonly<Record<Exclude<OperationKind, 'network'>, Moves> & { network: Stays }> = {
   create: { from: [], during: 'starting', success: 'running', undone: 'error' },
   pause: { from: ['running'], during: 'pausing', success: 'paused', undone: 'running' },
   resume: { from: ['paused'], during: 'resuming', success: 'running', undone: 'paused' },
@@ -65,6 +75,7 @@ export const OPERATIONS: Readonly<
     success: 'running',
     undone: 'error',
   },
+  network: { from: ['running', 'paused'], during: null, success: null, undone: null },
   destroy: {
     from: ['starting', 'running', 'pausing', 'paused', 'resuming', 'missing', 'stopping', 'error'],
     during: 'stopping',
@@ -72,3 +83,14 @@ export const OPERATIONS: Readonly<
     undone: 'error',
   },
 };
+
+/** Whether an operation may take a sandbox that is in this state. */
+export function mayBegin(kind: OperationKind, state: SandboxState): boolean {
+  const { from, during } = OPERATIONS[kind];
+  return from.includes(state) && (during === null || state === during || canMove(state, during));
+}
+
+/** What an operation does to a sandbox, for sentences. */
+export function verbOf(kind: OperationKind): string {
+  return kind === 'network' ? 'change the network policy of' : kind;
+}
