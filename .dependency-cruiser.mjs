@@ -131,7 +131,7 @@ const config = {
         '^cli/',
         '^workflows/contract/',
         '^proto/gen/',
-        '^host-worker/(exec|driver-choice|host-tag)\\.ts$',
+        '^host-worker/(exec|driver-choice|host-tag|file-copy)\\.ts$',
         '^host-worker/drivers/[^/]+/[^/]*probe[^/]*$',
       ],
     ),

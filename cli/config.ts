@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { DISKS, type DriverWishes, HYPERVISORS } from '../host-worker/driver-choice.js';
 import { CliError } from './cli-error.js';
 import { EXIT } from './exit-codes.js';
 
@@ -12,13 +13,17 @@ export interface CliConfig {
   home: string;
   /** What `torpor setup` fetches and builds; safe to delete. */
   cacheDir: string;
+  /** Index of images that were built elsewhere and brought here: none are built then. */
+  images: string | undefined;
   temporalBin: string | undefined;
   databaseUrl: string | undefined;
   temporalAddress: string | undefined;
   temporalNamespace: string;
   temporalUiUrl: string | undefined;
-  hypervisor: 'auto' | 'qemu';
-  accel: 'auto' | 'kvm' | 'tcg';
+  wishes: DriverWishes;
+  cloudHypervisorBin: string | undefined;
+  /** Control group for VMs, where a service manager made one. */
+  vmCgroup: string | undefined;
   vmUser: string;
   path: string;
   /** Handed on to the processes that `torpor` starts: PATH, proxies, settings of the host worker. */
@@ -49,13 +54,19 @@ export function readConfig(): CliConfig {
     apiKey: text('TORPOR_API_KEY'),
     home: resolve(text('TORPOR_HOME') ?? (root ? DEFAULT_ROOT_HOME : join(homedir(), '.local/share/torpor'))),
     cacheDir: resolve(text('TORPOR_CACHE_DIR') ?? (root ? '/var/cache/torpor' : join(homedir(), '.cache/torpor'))),
+    images: text('TORPOR_IMAGES'),
     temporalBin: text('TORPOR_TEMPORAL_BIN'),
     databaseUrl: text('DATABASE_URL'),
     temporalAddress: text('TEMPORAL_ADDRESS'),
     temporalNamespace: text('TEMPORAL_NAMESPACE') ?? 'default',
     temporalUiUrl: text('TORPOR_TEMPORAL_UI_URL'),
-    hypervisor: oneOf('TORPOR_HYPERVISOR', text('TORPOR_HYPERVISOR'), ['auto', 'qemu']),
-    accel: oneOf('TORPOR_QEMU_ACCEL', text('TORPOR_QEMU_ACCEL'), ['auto', 'kvm', 'tcg']),
+    wishes: {
+      hypervisor: oneOf('TORPOR_HYPERVISOR', text('TORPOR_HYPERVISOR'), ['auto', ...HYPERVISORS]),
+      disk: oneOf('TORPOR_DISK', text('TORPOR_DISK'), ['auto', ...DISKS]),
+      accel: oneOf('TORPOR_QEMU_ACCEL', text('TORPOR_QEMU_ACCEL'), ['auto', 'kvm', 'tcg']),
+    },
+    cloudHypervisorBin: text('TORPOR_CLOUD_HYPERVISOR_BIN'),
+    vmCgroup: text('TORPOR_VM_CGROUP'),
     vmUser: text('TORPOR_VM_USER') ?? 'torpor-vm',
     path: text('PATH') ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
     inherited,

@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { addDemoCommand } from './commands/demo.js';
 import { addDoctorCommand } from './commands/doctor.js';
 import { addHostCommands } from './commands/host.js';
+import { addInstallCommand } from './commands/install.js';
 import { addOperationCommands } from './commands/operation.js';
 import { addOpsCommands } from './commands/ops.js';
 import { addSandboxCommands } from './commands/sandbox.js';
@@ -29,6 +30,7 @@ export function createProgram(config: CliConfig): Command {
   addSetupCommand(program, config);
   addDoctorCommand(program, config);
   addUpCommand(program, config);
+  addInstallCommand(program, config);
   addDemoCommand(program, config);
   addSandboxCommands(program, config);
   addOperationCommands(program, config);

@@ -46,7 +46,7 @@ describe('publishing a build after a worker that died', () => {
   it('gives the disk of a build whose memory another hypervisor saved, and refuses only that', async () => {
     await store.save('b1', goesOn);
     const other = new FileBuildStore({ dataDir, hypervisor: { ...hypervisor, cpu: 'another' } });
-    await expect(other.memoryFile('b1')).rejects.toMatchObject({ code: 'snapshot_corrupt' });
+    await expect(other.memoryFile('b1')).rejects.toMatchObject({ code: 'snapshot_incompatible' });
     const { disk } = await other.find('b1');
     expect(await readFile(disk.path, 'utf8')).toBe('disk');
   });

@@ -1,5 +1,8 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import type { CloudHypervisorPlaces } from './drivers/cloud-hypervisor/cloud-hypervisor-probe.js';
+import { DISKS, type DriverWishes, HYPERVISORS } from './driver-choice.js';
+import { DEFAULT_VM_CGROUP } from './drivers/vmm/vm-cgroup.js';
 import { StartError } from './start-error.js';
 
 export interface HostConfig {
@@ -14,9 +17,17 @@ export interface HostConfig {
   hostName: string;
   dataPlane: { host: string; port: number; advertisedUrl: string | undefined };
   networkCidr: string;
-  hypervisor: 'auto' | 'qemu';
-  accel: 'auto' | 'kvm' | 'tcg';
+  /** How many networks are made ahead; 0 makes each when it is asked for. */
+  networkPoolSize: number;
+  /** Of what a guest sends, where its policy says nothing; no limit when absent. */
+  txMegabitsPerSecond: number | undefined;
+  wishes: DriverWishes;
+  /** Of copy-on-write files of dm-snapshot; without a size, each may grow as large as its base. */
+  cow: { bytes?: number; growBytes?: number };
+  cloudHypervisor: CloudHypervisorPlaces;
   vmUser: string;
+  /** Control group, below /sys/fs/cgroup, in which each VM gets one of its own. */
+  vmCgroup: { path: string; required: boolean };
   /** What this host offers; what the machine has, when absent. */
   capacity: { vcpus: number | undefined; memoryMb: number | undefined };
   logLevel: string;
@@ -24,6 +35,10 @@ export interface HostConfig {
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
+const MIB = 1024 * 1024;
+const LEAST_COW_MB = 16;
+const NETWORK_POOL = 4;
+const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 /** Reads the environment once. Throws one error that names every variable that is wrong, and how. */
@@ -37,11 +52,11 @@ export function readConfig(env: Environment = process.env): HostConfig {
     if (found === undefined) bad(name, `must be one of ${allowed.join(', ')}`);
     return found ?? fallback;
   };
-  const positive = (name: string): number | undefined => {
+  const whole = (name: string, least = 1): number | undefined => {
     if (!env[name]) return undefined;
     const value = Number(env[name]);
-    if (Number.isInteger(value) && value > 0) return value;
-    bad(name, 'must be a whole number above 0');
+    if (Number.isInteger(value) && value >= least) return value;
+    bad(name, `must be a whole number, ${least} or above`);
     return undefined;
   };
   const url = (name: string, fallback: string): string => {
@@ -65,6 +80,10 @@ export function readConfig(env: Environment = process.env): HostConfig {
   const cidr = text('TORPOR_NETWORK_CIDR', '10.96.0.0/16');
   if (!/^(\d{1,3}\.){3}\d{1,3}\/\d{1,2}$/.test(cidr))
     bad('TORPOR_NETWORK_CIDR', 'must be an IPv4 network such as 10.96.0.0/16');
+  const cgroup = text('TORPOR_VM_CGROUP', DEFAULT_VM_CGROUP);
+  if (!/^[\w@:.-]+(\/[\w@:.-]+)*$/.test(cgroup) || cgroup.split('/').includes('..'))
+    bad('TORPOR_VM_CGROUP', 'must be a path below /sys/fs/cgroup, such as torpor.slice/torpor-vms.slice');
+  const [cowMb, cowGrowMb] = [whole('TORPOR_COW_MB', LEAST_COW_MB), whole('TORPOR_COW_GROW_MB', LEAST_COW_MB)];
 
   const config: HostConfig = {
     apiUrl: url('TORPOR_API_URL', 'http://127.0.0.1:8080'),
@@ -81,10 +100,24 @@ export function readConfig(env: Environment = process.env): HostConfig {
       advertisedUrl: env['TORPOR_DATA_PLANE_URL'] ? url('TORPOR_DATA_PLANE_URL', '') : undefined,
     },
     networkCidr: cidr,
-    hypervisor: oneOf('TORPOR_HYPERVISOR', ['auto', 'qemu'], 'auto'),
-    accel: oneOf('TORPOR_QEMU_ACCEL', ['auto', 'kvm', 'tcg'], 'auto'),
+    networkPoolSize: whole('TORPOR_NETWORK_POOL', 0) ?? NETWORK_POOL,
+    txMegabitsPerSecond: whole('TORPOR_TX_MBPS'),
+    wishes: {
+      hypervisor: oneOf('TORPOR_HYPERVISOR', ['auto', ...HYPERVISORS], 'auto'),
+      disk: oneOf('TORPOR_DISK', ['auto', ...DISKS], 'auto'),
+      accel: oneOf('TORPOR_QEMU_ACCEL', ['auto', 'kvm', 'tcg'], 'auto'),
+    },
+    cow: {
+      ...(cowMb === undefined ? {} : { bytes: cowMb * MIB }),
+      ...(cowGrowMb === undefined ? {} : { growBytes: cowGrowMb * MIB }),
+    },
+    cloudHypervisor: {
+      bin: env['TORPOR_CLOUD_HYPERVISOR_BIN'] ? absolute('TORPOR_CLOUD_HYPERVISOR_BIN', '') : undefined,
+      path: text('PATH', DEFAULT_PATH),
+    },
     vmUser: text('TORPOR_VM_USER', 'torpor-vm'),
-    capacity: { vcpus: positive('TORPOR_CAPACITY_VCPUS'), memoryMb: positive('TORPOR_CAPACITY_MEMORY_MB') },
+    vmCgroup: { path: cgroup, required: Boolean(env['TORPOR_VM_CGROUP']) },
+    capacity: { vcpus: whole('TORPOR_CAPACITY_VCPUS'), memoryMb: whole('TORPOR_CAPACITY_MEMORY_MB') },
     logLevel: oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
   };
   if (problems.length > 0) throw new StartError(`the host worker's environment is wrong:\n  ${problems.join('\n  ')}`);

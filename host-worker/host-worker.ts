@@ -11,7 +11,6 @@ import { installTemporalRuntime } from '../activities/temporal-runtime.js';
 import { hostQueue } from '../workflows/contract/ids.js';
 import { Caretaking } from './caretaking.js';
 import type { HostConfig } from './config.js';
-import { ConsoleTrimming } from './console-trimming.js';
 import { ControlPlaneClient } from './control-plane.client.js';
 import { ConnectionRegistry } from './data-plane/connection-registry.js';
 import { DataPlaneServer } from './data-plane/data-plane.server.js';
@@ -21,6 +20,7 @@ import { hostFacts } from './host-facts.js';
 import { FileJournal } from './journal.js';
 import type { MachineDrivers } from './machine-drivers.js';
 import { Registration } from './registration.js';
+import { Upkeep } from './upkeep.js';
 import { WorkerLock } from './worker-lock.js';
 
 const HEARTBEAT_MS = 5_000;
@@ -72,9 +72,10 @@ export class HostWorker {
     const { config, log } = this;
     await this.#lock();
     const drivers = await this.parts.openDrivers(config, log);
-    const consoles = new ConsoleTrimming(drivers.trimConsoles, log);
-    consoles.start();
-    this.#closers.push(() => consoles.stop());
+    this.#closers.push(() => drivers.close());
+    const upkeep = new Upkeep(drivers.upkeep, log);
+    upkeep.start();
+    this.#closers.push(() => upkeep.stop());
     const file = new CredentialsFile(config.dataDir);
     const credentials = await file.load();
     const connections = new ConnectionRegistry((id) => drivers.ports.network.find(id));
@@ -143,6 +144,7 @@ export class HostWorker {
       token,
       connections,
       consoleLog: (id, maxBytes) => drivers.ports.hypervisor.consoleLog(id, maxBytes),
+      networkCounters: (id) => drivers.ports.network.counters(id),
       log: this.log,
     });
     const listening = await server.listen(dataPlane.host, dataPlane.port);

@@ -16,14 +16,18 @@ export function addDoctorCommand(program: Command, config: CliConfig): void {
     .action((options: { json: boolean }) => runDoctor(config, options.json));
   addHelpPage(command, {
     notes: [
-      'KVM is tried by booting a small guest with a deadline, because /dev/kvm may open and still be unusable. Network namespaces, veth, tap and nftables are tried in a namespace that is deleted again. The host worker chooses its drivers with the same code.',
+      'KVM is tried by booting a small guest with a deadline, because /dev/kvm may open and still be unusable. Network namespaces, veth, tap and nftables are tried in a namespace that is deleted again, and a snapshot device over loop devices that are detached again. The host worker chooses its drivers with the same code.',
+      'Where KVM, Cloud Hypervisor and device-mapper work, a host runs Cloud Hypervisor on dm-snapshot; everywhere else QEMU on qcow2. As long as a host has sandboxes it stays with the drivers that they were made with.',
       'A line marked ! is optional: the main job runs without it. A line marked ✗ is not.',
     ],
     environment: [
       ['TORPOR_HOME', 'where data would go; default: /var/lib/torpor as root, else ~/.local/share/torpor'],
       ['TORPOR_CACHE_DIR', 'where `torpor setup` builds; default: /var/cache/torpor as root, else ~/.cache/torpor'],
-      ['TORPOR_HYPERVISOR', 'auto or qemu'],
-      ['TORPOR_QEMU_ACCEL', 'auto, kvm or tcg; a forced one that cannot work is an error'],
+      ['TORPOR_HYPERVISOR', 'auto, cloud-hypervisor or qemu; a forced one that cannot work is an error'],
+      ['TORPOR_DISK', 'auto, dm-snapshot or qcow2; the same'],
+      ['TORPOR_QEMU_ACCEL', 'auto, kvm or tcg; the same'],
+      ['TORPOR_CLOUD_HYPERVISOR_BIN', 'the binary, where it is not on PATH'],
+      ['TORPOR_VM_CGROUP', 'control group for VMs, below /sys/fs/cgroup, as torpor-vms.service makes it'],
       ['DATABASE_URL, TEMPORAL_ADDRESS', 'servers of your own: the embedded ones are not looked for'],
     ],
     exit: [EXIT.ok, EXIT.usage],

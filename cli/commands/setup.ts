@@ -25,6 +25,10 @@ export function addSetupCommand(program: Command, config: CliConfig): void {
         'TORPOR_CACHE_DIR',
         'where it all goes; default: /var/cache/torpor as root, else ~/.cache/torpor. Safe to delete',
       ],
+      [
+        'TORPOR_IMAGES',
+        'an images.json that was built elsewhere and brought here with its files: no image is built, and neither Go nor the packages for that are needed',
+      ],
       ['TORPOR_TEMPORAL_BIN', 'a temporal program of your own (server 1.28, UI 2.47 or newer)'],
       ['TORPOR_VM_USER', 'the user that virtual machines run as; default: torpor-vm'],
       ['DATABASE_URL', 'when set, no Postgres is prepared'],

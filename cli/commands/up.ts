@@ -38,6 +38,7 @@ export function addUpCommand(program: Command, config: CliConfig): void {
       ['TEMPORAL_ADDRESS', 'a Temporal of your own (host:port); none is started'],
       ['TEMPORAL_NAMESPACE', 'its namespace; default: default'],
       ['TORPOR_TEMPORAL_UI_URL', 'address of its UI, for links'],
+      ['TORPOR_HYPERVISOR, TORPOR_DISK', 'force a driver; see `torpor doctor --help`'],
       ['TORPOR_*, LOG_LEVEL', 'other settings of the API and the host worker are handed on'],
     ],
     files: [

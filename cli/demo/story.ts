@@ -23,6 +23,8 @@ export interface Stage {
 }
 
 const FILE = '/home/user/kept.txt';
+/** What a driver's machines are called where processes are listed. */
+const PROGRAMS: Readonly<Record<string, string>> = { qemu: 'qemu-system-', 'cloud-hypervisor': 'cloud-hypervisor' };
 /** Long enough that a clock that stood still, or a counter that did not, shows beyond doubt. */
 const PAUSED_MS = 5_000;
 const CLOCK_TOLERANCE_MS = 2_000;
@@ -32,7 +34,7 @@ export async function tellStory(stage: Stage): Promise<void> {
   const { client, report, claims } = stage;
   const id = await create(stage);
   const alive = await findTraces(id, stage.dataDirectory);
-  checkAlive(claims, alive);
+  checkAlive(claims, alive, await driversOf(client, id));
 
   const content = `written before the pause of ${id}`;
   const before = await report.step(
@@ -114,13 +116,30 @@ async function operate(
   );
 }
 
+/** Names of what its host drives machines and disks with. */
+async function driversOf(client: RestClient, id: string): Promise<{ hypervisor: string; disk: string }> {
+  const [{ host_id }, { items }] = await Promise.all([client.sandbox(id), client.hosts({ limit: 200 })]);
+  const drivers = items.find((host) => host.id === host_id)?.drivers;
+  const [hypervisor, disk] = [drivers?.['hypervisor'], drivers?.['disk']];
+  if (hypervisor === undefined || disk === undefined) throw new Error(`the host of ${id} does not say what drives it`);
+  return { hypervisor, disk };
+}
+
 /** That these are found is what makes it mean something that they are not found later. */
-function checkAlive(claims: Claims, traces: HostTraces): void {
+function checkAlive(claims: Claims, traces: HostTraces, drivers: { hypervisor: string; disk: string }): void {
+  const program = PROGRAMS[drivers.hypervisor.split('/')[0] ?? ''] ?? drivers.hypervisor;
   claims.check(
-    'its machine is a process of this host',
-    traces.processes.length > 0,
+    `its machine is a process of this host, run by ${drivers.hypervisor}`,
+    traces.processes.some((process) => process.includes(program)),
     traces.processes.join(', ') || 'none',
   );
+  if (drivers.disk === 'dm-snapshot') {
+    claims.check(
+      'its disk is a snapshot device of this host',
+      traces.devices.length > 0,
+      traces.devices.join(', ') || 'none',
+    );
+  }
   claims.check('it has a network namespace', traces.namespaces.length === 1, traces.namespaces.join(', ') || 'none');
   claims.check(
     'it has a link and an address',
@@ -129,8 +148,10 @@ function checkAlive(claims: Claims, traces: HostTraces): void {
   );
 }
 
-function checkGone(claims: Claims, when: string, { processes, namespaces, links, rules, addresses }: HostTraces): void {
+function checkGone(claims: Claims, when: string, traces: HostTraces): void {
+  const { processes, namespaces, links, rules, addresses, devices } = traces;
   claims.none(`no process of it is left ${when}`, processes);
+  claims.none(`no mapped or loop device of it is left ${when}`, devices);
   claims.none(`no namespace or tap of it is left ${when}`, namespaces);
   claims.none(`no link, address or firewall rule of it is left ${when}`, [...links, ...addresses, ...rules]);
 }

@@ -4,14 +4,19 @@ import {
   type Finding,
   type MachineFindings,
 } from '../../host-worker/driver-choice.js';
+import { probeCloudHypervisor } from '../../host-worker/drivers/cloud-hypervisor/cloud-hypervisor-probe.js';
+import { probeDmSnapshot } from '../../host-worker/drivers/dm-snapshot/dm-snapshot-probe.js';
+import { ChildProcessExec } from '../../host-worker/exec.js';
 import type { CliConfig } from '../config.js';
-import { readImages } from './guest-image.js';
+import { cgroupFacts } from './cgroup-facts.js';
+import { forwardingFact } from './forwarding-fact.js';
+import { kernelFacts } from './kernel-facts.js';
+import { thisKernel } from './kernel-view.js';
 import { kvmFinding } from './kvm-finding.js';
 import * as machine from './machine-facts.js';
 import { fact, type Fact } from './machine-facts.js';
-import { findPostgresBinaries } from './postgres-binaries.js';
-import { findUser } from './system-users.js';
-import { findTemporal, temporalVersion } from './temporal-binary.js';
+import * as prepared from './prepared-facts.js';
+import { timeFacts } from './time-facts.js';
 
 export interface DoctorReport {
   /** The main job can run here. */
@@ -22,66 +27,97 @@ export interface DoctorReport {
 
 export async function examineMachine(config: CliConfig): Promise<DoctorReport> {
   const rights = await machine.rights();
-  const network = rights.ok
-    ? await machine.networkFacts()
-    : [fact('namespaces', true, { ok: false, detail: 'not tried without root' }, 'run torpor with sudo')];
-  const qemu = await machine.program('qemu', true, [qemuBinary(), '--version'], 'torpor setup (installs qemu-system)');
-  const qemuImg = await machine.program(
-    'qemu-img',
-    true,
-    ['qemu-img', '--version'],
-    'torpor setup (installs qemu-utils)',
+  const vmms = await vmmFacts(config);
+  const disks = await diskFacts(rights.ok);
+  const network = rights.ok ? await machine.networkFacts() : [withoutRoot('namespaces', true)];
+  const images = prepared.imagesFact(config);
+  const drivers = chooseDrivers(
+    {
+      cloudHypervisor: vmms.cloudHypervisor,
+      qemu: finding(vmms.qemu),
+      kvm: finding(vmms.kvm),
+      dmSnapshot: finding(disks.dmSnapshot),
+      qemuImg: finding(disks.qemuImg),
+      netns: together(rights, ...network),
+      images: finding(images),
+    },
+    config.wishes,
   );
-  const images = imagesFact(config);
-  const kvm = await kvmFinding(config, qemu.ok);
   const facts: Fact[] = [
     rights,
-    qemu,
-    fact('kvm', false, { ok: kvm.usable, detail: kvm.why }, kvm.remedy ?? KVM_REMEDY),
-    qemuImg,
+    ...requiredWhere(drivers, 'hypervisor', vmms.facts),
+    ...requiredWhere(drivers, 'disk', [disks.dmSnapshot, disks.qemuImg]),
     ...network,
     await machine.device('tap', '/dev/net/tun', true, 'opens', 'modprobe tun'),
-    await machine.cgroup(),
-    await machine.device(
-      'device-mapper',
-      '/dev/mapper/control',
-      false,
-      'for the dm-snapshot disk driver',
-      'optional: modprobe dm_snapshot',
-    ),
-    await machine.device(
-      'loop',
-      '/dev/loop-control',
-      false,
-      'for the dm-snapshot disk driver',
-      'optional: modprobe loop',
-    ),
+    await forwardingFact(),
+    ...(await toolFacts()),
+    ...(await kernelFacts(thisKernel)),
+    ...(await cgroupFacts(thisKernel, config.vmCgroup)),
     await machine.reflink(config.home),
-    userFact(config.vmUser),
-    await temporalFact(config),
-    await postgresFact(config),
+    prepared.userFact(config.vmUser),
+    await prepared.temporalFact(config),
+    await prepared.postgresFact(config),
     images,
     await machine.diskSpace('disk for data', config.home),
     await machine.diskSpace('disk for cache', config.cacheDir),
     await machine.memory(),
-    await machine.clock(),
+    ...(await timeFacts()),
   ];
-  const drivers = chooseDrivers(
-    {
-      qemu: finding(qemu),
-      kvm,
-      qemuImg: finding(qemuImg),
-      netns: together(rights, ...network),
-      images: finding(images),
-    },
-    { hypervisor: config.hypervisor, accel: config.accel },
-  );
   const ok = facts.every((one) => one.ok || !one.required) && drivers.every((choice) => choice.driver !== undefined);
   return { ok, facts, drivers };
 }
 
 const KVM_REMEDY =
   'optional: guests run about ten times slower without it. Switch virtualization on in the firmware, or choose a machine with (nested) virtualization';
+const CLOUD_HYPERVISOR_REMEDY =
+  'optional, for production: put a release of https://github.com/cloud-hypervisor/cloud-hypervisor on PATH, or name it in TORPOR_CLOUD_HYPERVISOR_BIN';
+
+async function vmmFacts(config: CliConfig) {
+  const places = { bin: config.cloudHypervisorBin, path: config.path };
+  const cloudHypervisor = await probeCloudHypervisor(new ChildProcessExec(), places);
+  const found = { ok: cloudHypervisor.usable, detail: cloudHypervisor.why };
+  const qemu = await machine.program('qemu', false, [qemuBinary(), '--version'], 'torpor setup (installs qemu-system)');
+  const tried = await kvmFinding(config, { cloudHypervisor, qemu: qemu.ok });
+  const kvm = fact('kvm', false, { ok: tried.usable, detail: tried.why }, tried.remedy ?? KVM_REMEDY);
+  const facts = [fact('cloud-hypervisor', false, found, CLOUD_HYPERVISOR_REMEDY), qemu, kvm];
+  return { cloudHypervisor, qemu, kvm, facts };
+}
+
+async function diskFacts(root: boolean): Promise<{ dmSnapshot: Fact; qemuImg: Fact }> {
+  const argv = ['qemu-img', '--version'] as const;
+  const qemuImg = await machine.program('qemu-img', false, [...argv], 'torpor setup (installs qemu-utils)');
+  if (!root) return { dmSnapshot: withoutRoot('dm-snapshot', false), qemuImg };
+  const found = await probeDmSnapshot(new ChildProcessExec());
+  const remedy = found.usable ? '' : `optional, for production: apt-get install dmsetup; ${found.remedy}`;
+  return { dmSnapshot: fact('dm-snapshot', false, { ok: found.usable, detail: found.reason }, remedy), qemuImg };
+}
+
+/** What drivers call all the time, with their versions. */
+async function toolFacts(): Promise<Fact[]> {
+  const tools: [name: string, argv: [string, ...string[]], required: boolean, owner: string][] = [
+    ['ip', ['ip', '-V'], true, 'iproute2'],
+    ['tc', ['tc', '-V'], true, 'iproute2'],
+    ['nft', ['nft', '--version'], true, 'nftables'],
+    ['setpriv', ['setpriv', '--version'], true, 'util-linux'],
+    ['dmsetup', ['dmsetup', '--version'], false, 'dmsetup'],
+    ['losetup', ['losetup', '--version'], false, 'mount'],
+  ];
+  const facts: Fact[] = [];
+  for (const [name, argv, required, owner] of tools)
+    facts.push(await machine.program(name, required, argv, `apt-get install ${owner}`));
+  facts.push(fact('node', true, { ok: true, detail: `${process.version} (${process.execPath})` }, ''));
+  return facts;
+}
+
+/** A port without a driver cannot do without what its drivers lack; one that has a driver needs none of the others. */
+function requiredWhere(drivers: readonly DriverChoice[], port: string, facts: readonly Fact[]): Fact[] {
+  const served = drivers.some((choice) => choice.port === port && choice.driver !== undefined);
+  return facts.map((one) => (one.ok || served ? one : { ...one, required: true }));
+}
+
+function withoutRoot(name: string, required: boolean): Fact {
+  return fact(name, required, { ok: false, detail: 'not tried without root' }, 'run torpor with sudo');
+}
 
 function qemuBinary(arch = process.arch): string {
   return arch === 'arm64' ? 'qemu-system-aarch64' : 'qemu-system-x86_64';
@@ -102,56 +138,4 @@ function together(...facts: Fact[]): MachineFindings['netns'] {
       .map((one) => one.name)
       .join(', ')} were tried and work`,
   };
-}
-
-function imagesFact(config: CliConfig): Fact {
-  const index = readImages(config.cacheDir);
-  const names = Object.keys(index?.images ?? {});
-  const ok = index !== undefined && names.length > 0;
-  const detail = ok
-    ? `kernel ${index.kernel.version}, agent ${index.agent.version}, ${names.join(', ')}`
-    : `nothing is built in ${config.cacheDir}`;
-  return fact('guest image', true, { ok, detail }, 'torpor setup');
-}
-
-function userFact(name: string): Fact {
-  const user = findUser(name);
-  const detail = user === undefined ? `there is no user ${name}` : `${name} (uid ${user.uid})`;
-  return fact('vm user', true, { ok: user !== undefined, detail }, 'torpor setup (as root)');
-}
-
-async function temporalFact(config: CliConfig): Promise<Fact> {
-  if (config.temporalAddress !== undefined) {
-    return fact(
-      'temporal',
-      true,
-      { ok: true, detail: `the server at ${config.temporalAddress} (TEMPORAL_ADDRESS)` },
-      '',
-    );
-  }
-  try {
-    const found = await findTemporal(config);
-    if (found === undefined) return fact('temporal', true, { ok: false, detail: 'not found' }, 'torpor setup');
-    return fact('temporal', true, { ok: true, detail: `${await temporalVersion(found.path)}, from ${found.from}` }, '');
-  } catch (error) {
-    return fact(
-      'temporal',
-      true,
-      { ok: false, detail: (error as Error).message },
-      'set TORPOR_TEMPORAL_BIN to a program that works, or unset it',
-    );
-  }
-}
-
-async function postgresFact(config: CliConfig): Promise<Fact> {
-  if (config.databaseUrl !== undefined) {
-    return fact('postgres', true, { ok: true, detail: 'the server of DATABASE_URL' }, '');
-  }
-  try {
-    const found = await findPostgresBinaries(config.cacheDir);
-    if (found === undefined) return fact('postgres', true, { ok: false, detail: 'not prepared yet' }, 'torpor setup');
-    return await machine.program('postgres', true, [found.postgres, '--version'], 'torpor setup');
-  } catch (error) {
-    return fact('postgres', true, { ok: false, detail: (error as Error).message }, 'npm ci; torpor setup');
-  }
 }

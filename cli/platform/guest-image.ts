@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CliConfig } from '../config.js';
+import { CliError } from '../cli-error.js';
 import { PROJECT_ROOT } from '../project-root.js';
 import { runCommand } from './command.js';
 
@@ -19,17 +20,30 @@ export function imagesFile(cacheDir: string): string {
   return join(cacheDir, 'images.json');
 }
 
-export function readImages(cacheDir: string): ImageIndex | undefined {
-  const file = imagesFile(cacheDir);
+/** The index that this machine goes by. */
+export function chosenImages({ images, cacheDir }: Pick<CliConfig, 'images' | 'cacheDir'>): string {
+  return images ?? imagesFile(cacheDir);
+}
+
+export function readImages(config: CliConfig): ImageIndex | undefined {
+  const file = chosenImages(config);
   return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as ImageIndex) : undefined;
 }
 
-/** Builds what is not in the cache: agent, kernel, initramfs and the `minimal` root filesystem. */
+/** Builds what is not in the cache: agent, kernel, initramfs and the `minimal` root filesystem. What was brought here stays as it is. */
 export async function ensureGuestImage(
   config: CliConfig,
   verbose: boolean,
   onLine: (line: string) => void,
 ): Promise<ImageIndex> {
+  if (config.images !== undefined) {
+    const brought = readImages(config);
+    if (brought !== undefined) return brought;
+    throw new CliError(`TORPOR_IMAGES names a file that is not there: ${config.images}`, {
+      suggestion: 'copy it here together with the files that it names, or unset TORPOR_IMAGES to build images',
+      code: 'images_missing',
+    });
+  }
   await mkdir(config.cacheDir, { recursive: true });
   await runCommand(
     ['bash', join(PROJECT_ROOT, 'guest/image/build.sh'), '--cache', config.cacheDir, ...(verbose ? ['--verbose'] : [])],
@@ -40,7 +54,7 @@ export async function ensureGuestImage(
       logFile: join(config.cacheDir, 'logs'),
     },
   );
-  const index = readImages(config.cacheDir);
+  const index = readImages(config);
   if (index === undefined) throw new Error(`the image build succeeded but left no ${imagesFile(config.cacheDir)}`);
   return index;
 }

@@ -12,6 +12,8 @@ export interface HostTraces {
   rules: string[];
   /** Its entry in the machine's table of addresses. */
   addresses: string[];
+  /** Mapped devices, and loop devices over its files, where its disk is made of such. */
+  devices: string[];
   /** Below the host's data directory. */
   files: string[];
 }
@@ -28,13 +30,14 @@ export async function findTraces(
   const namespace = `sbx-${sandboxId}`;
   const namespaces = (await namesOf('/run/netns')).filter((name) => name === namespace);
   const links = await linksOf(namespaces, knownLinks);
-  const [processes, rules, addresses, files] = await Promise.all([
+  const [processes, rules, addresses, devices, files] = await Promise.all([
     processesWith(sandboxId),
     ruleElements([...new Set([...links, ...knownLinks])]),
     addressesOf(sandboxId),
+    devicesOf(sandboxId),
     filesOf(sandboxId, dataDirectory),
   ]);
-  return { processes, namespaces, links, rules, addresses, files };
+  return { processes, namespaces, links, rules, addresses, devices, files };
 }
 
 /** Processes that name it in their command line: the machine monitor, and anything started for it. */
@@ -83,6 +86,16 @@ async function addressesOf(sandboxId: string): Promise<string[]> {
   for (const slot of await namesOf(ADDRESS_SLOTS)) {
     const content = await readFile(join(ADDRESS_SLOTS, slot), 'utf8').catch(() => '');
     if (content.includes(`"${sandboxId}"`)) found.push(slot);
+  }
+  return found;
+}
+
+async function devicesOf(sandboxId: string): Promise<string[]> {
+  const found = (await namesOf('/dev/mapper')).filter((name) => name.includes(sandboxId));
+  for (const name of (await namesOf('/sys/block')).filter((block) => block.startsWith('loop'))) {
+    // Only a device that is attached has this file.
+    const file = await readFile(`/sys/block/${name}/loop/backing_file`, 'utf8').catch(() => '');
+    if (file.includes(sandboxId)) found.push(name);
   }
   return found;
 }

@@ -1,7 +1,8 @@
 import { constants } from 'node:fs';
-import { access, copyFile, mkdtemp, readFile, rm, statfs, writeFile } from 'node:fs/promises';
+import { access, readFile, statfs } from 'node:fs/promises';
 import { freemem, totalmem } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
+import { canReflink } from '../../host-worker/file-copy.js';
 import { tryCommand } from './command.js';
 
 /** One line of `torpor doctor`. */
@@ -122,35 +123,15 @@ export async function program(
   }
 }
 
-export async function cgroup(): Promise<Fact> {
-  const v2 = await access('/sys/fs/cgroup/cgroup.controllers').then(
-    () => true,
-    () => false,
-  );
-  const directory = v2 ? '/sys/fs/cgroup' : '/sys/fs/cgroup/memory';
-  const writable = await access(directory, constants.W_OK).then(
-    () => true,
-    () => false,
-  );
-  const detail = `${v2 ? 'version 2' : 'version 1'} at ${directory}, ${writable ? 'writable' : 'not writable: machines run without a limit of their own'}`;
-  return fact('cgroup', false, { ok: writable, detail }, 'mount the cgroup file system writable');
-}
-
-/** Copies without copying, where the file system can share blocks; elsewhere copies are sparse and take longer. */
+/** How disks are copied: without copying, where the file system can share blocks; elsewhere sparsely, which takes longer. */
 export async function reflink(directory: string): Promise<Fact> {
-  const parent = await nearestExisting(directory);
   try {
-    const probe = await mkdtemp(join(parent, '.torpor-reflink-'));
-    try {
-      await writeFile(join(probe, 'a'), Buffer.alloc(4096));
-      await copyFile(join(probe, 'a'), join(probe, 'b'), constants.COPYFILE_FICLONE_FORCE);
-      return fact('reflink', false, { ok: true, detail: `copies in ${parent} share their blocks` }, '');
-    } finally {
-      await rm(probe, { recursive: true, force: true });
-    }
+    const { possible, why } = await canReflink(await nearestExisting(directory));
+    const detail = possible ? why : `${why}: sparse copies are made`;
+    return fact('reflink', false, { ok: possible, detail }, 'optional: keep the data on XFS or btrfs');
   } catch (error) {
-    const detail = `not in ${parent} (${(error as NodeJS.ErrnoException).code ?? 'failed'}): disks are copied in full`;
-    return fact('reflink', false, { ok: false, detail }, 'optional: keep TORPOR_HOME on XFS or btrfs');
+    const detail = `it cannot be tried: ${(error as Error).message}`;
+    return fact('reflink', false, { ok: false, detail }, 'run torpor with sudo');
   }
 }
 
@@ -182,18 +163,6 @@ export async function memory(): Promise<Fact> {
     `torpor and one small sandbox need ${gibibytes(NEEDED_MEMORY_BYTES)}`,
   );
 }
-
-/** Guests get their time from here, and leases and certificates depend on it. */
-export async function clock(): Promise<Fact> {
-  const source = (
-    await readFile('/sys/devices/system/clocksource/clocksource0/current_clocksource', 'utf8').catch(() => 'unknown')
-  ).trim();
-  const detail = `${new Date().toISOString()}, clock source ${source}`;
-  return fact('clock', true, { ok: Date.now() > OLDEST_SANE_TIME, detail }, 'set the clock, for example with chrony');
-}
-
-/** No machine that runs this lives before this program was written. */
-const OLDEST_SANE_TIME = Date.UTC(2025, 0, 1);
 
 async function nearestExisting(directory: string): Promise<string> {
   const there = await access(directory).then(

@@ -28,6 +28,9 @@ export interface HostSettings {
   imagesFile: string;
 }
 
+/** For machines that are slow or busy: one that ends before it serves is noticed at once. */
+const READY_MS = 600_000;
+
 const node = (entry: string): [string, string, string] => [
   process.execPath,
   '--enable-source-maps',
@@ -75,11 +78,11 @@ export async function migrate(
 }
 
 export function controlWorker(settings: ControlPlaneSettings, inherited: Environment): ServiceSpec {
-  return ownProcess('control-worker', 'api/worker.js', controlPlaneEnv(settings, inherited), 60_000, 120_000);
+  return ownProcess('control-worker', 'api/worker.js', controlPlaneEnv(settings, inherited), 60_000, READY_MS);
 }
 
 export function api(settings: ControlPlaneSettings, inherited: Environment): ServiceSpec {
-  return ownProcess('api', 'api/main.js', controlPlaneEnv(settings, inherited), 20_000, 120_000);
+  return ownProcess('api', 'api/main.js', controlPlaneEnv(settings, inherited), 20_000, READY_MS);
 }
 
 export function hostWorker(settings: HostSettings, inherited: Environment): ServiceSpec {
@@ -94,7 +97,7 @@ export function hostWorker(settings: HostSettings, inherited: Environment): Serv
     TORPOR_IMAGES: settings.imagesFile,
   };
   // Its shutdown waits for the steps that are under way, for 90 s at most.
-  return ownProcess('host-worker', 'host-worker/main.js', env, 100_000, 180_000);
+  return ownProcess('host-worker', 'host-worker/main.js', env, 100_000, READY_MS);
 }
 
 function controlPlaneEnv(settings: ControlPlaneSettings, inherited: Environment): Record<string, string> {

@@ -1,7 +1,7 @@
 import { CliError } from '../cli-error.js';
 import type { CliConfig, Credentials } from '../config.js';
 import type { StepReport } from '../step-report.js';
-import { imagesFile } from './guest-image.js';
+import { chosenImages } from './guest-image.js';
 import { Home } from './home.js';
 import { acquireLock, type Lock } from './lock.js';
 import * as own from './own-processes.js';
@@ -195,7 +195,7 @@ export class Platform {
       apiUrl: credentials.api_url,
       dataDirectory: this.home.hostDirectory,
       runDirectory: this.config.inherited.TORPOR_RUN_DIR ?? this.home.runDirectory(this.options.isDefaultHome),
-      imagesFile: imagesFile(this.config.cacheDir),
+      imagesFile: chosenImages(this.config),
     };
     const { inherited } = this.config;
     await Promise.all([

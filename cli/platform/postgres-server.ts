@@ -53,7 +53,7 @@ export async function preparePostgres(options: PostgresOptions): Promise<Service
     // SIGINT is Postgres' fast shutdown: open transactions are rolled back, everything is flushed.
     stopSignal: 'SIGINT',
     stopMs: 30_000,
-    readyMs: 120_000, // recovery after a crash
+    readyMs: 300_000, // recovery after a crash
     readyLine: (line) => (line.includes('database system is ready to accept connections') ? {} : undefined),
   };
 }
@@ -96,7 +96,7 @@ async function initialise(
       '--encoding=UTF8',
       '--no-locale',
     ],
-    { uid: user.uid, gid: user.gid, cwd: data, timeoutMs: 120_000 },
+    { uid: user.uid, gid: user.gid, cwd: data, timeoutMs: 600_000 },
   );
   renameSync(data, directory);
   rmSync(staging, { recursive: true, force: true });

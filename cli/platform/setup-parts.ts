@@ -16,17 +16,16 @@ export interface SetupPart {
 
 export function setupParts(config: CliConfig, verbose: boolean): SetupPart[] {
   const root = process.getuid?.() === 0;
-  const parts: SetupPart[] = [
-    { title: 'system packages', ensure: ensurePackages },
-    { title: 'go and python', ensure: () => checkToolchains({ ...config.inherited }) },
-    {
-      title: 'temporal',
-      ensure: async (note) => {
-        const { path, from } = await ensureTemporal(config, note);
-        return `${path} (${from})`;
-      },
+  const builds = config.images === undefined;
+  const parts: SetupPart[] = [{ title: 'system packages', ensure: (note) => ensurePackages(builds, note) }];
+  if (builds) parts.push({ title: 'go and python', ensure: () => checkToolchains({ ...config.inherited }) });
+  parts.push({
+    title: 'temporal',
+    ensure: async (note) => {
+      const { path, from } = await ensureTemporal(config, note);
+      return `${path} (${from})`;
     },
-  ];
+  });
   if (config.databaseUrl === undefined) {
     parts.push({ title: 'postgres', ensure: async () => (await ensurePostgresBinaries(config.cacheDir)).postgres });
   }
@@ -41,10 +40,10 @@ export function setupParts(config: CliConfig, verbose: boolean): SetupPart[] {
   return parts;
 }
 
-async function ensurePackages(note: (line: string) => void): Promise<string> {
+async function ensurePackages(builds: boolean, note: (line: string) => void): Promise<string> {
   let missing: string[];
   try {
-    missing = await findMissingPackages();
+    missing = await findMissingPackages(builds);
   } catch (error) {
     if (error instanceof CliError && error.code === 'not_installed') return noDpkg();
     throw error;

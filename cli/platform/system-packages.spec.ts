@@ -30,9 +30,15 @@ describe('missingPackages', () => {
 
 describe('the lists', () => {
   it('name what a host runs and what the image is built with, each once', () => {
-    const wanted = wantedPackages();
+    const wanted = wantedPackages(true);
     expect(wanted).toEqual(expect.arrayContaining(['qemu-utils', 'iproute2', 'nftables', 'e2fsprogs']));
     expect(new Set(wanted).size).toBe(wanted.length);
+  });
+
+  it('leave out what builds images where none are built', () => {
+    const wanted = wantedPackages(false);
+    expect(wanted).toEqual(expect.arrayContaining(['qemu-utils', 'iproute2', 'nftables']));
+    expect(wanted).not.toContain('mmdebstrap');
   });
 
   it('become one command that asks nothing', () => {

@@ -4,7 +4,8 @@ import { CliError } from '../cli-error.js';
 import { PROJECT_ROOT } from '../project-root.js';
 import { runCommand, tryCommand } from './command.js';
 
-const PACKAGE_LISTS = ['cli/platform/host-packages.txt', 'guest/image/host-packages.txt'];
+const HOST_PACKAGES = 'cli/platform/host-packages.txt';
+const IMAGE_PACKAGES = 'guest/image/host-packages.txt';
 
 /** Names of one list: `#` starts a comment, `[amd64]` limits a line to that architecture. */
 export function parsePackageList(text: string, architecture: string): string[] {
@@ -28,16 +29,18 @@ export function missingPackages(wanted: readonly string[], dpkgOutput: string): 
   return wanted.filter((name) => !installed.has(name));
 }
 
-export function wantedPackages(): string[] {
+/** What runs guests and, unless they were built elsewhere, what builds their images. */
+export function wantedPackages(builds: boolean): string[] {
   const architecture = process.arch === 'x64' ? 'amd64' : process.arch;
-  const names = PACKAGE_LISTS.map((file) => join(PROJECT_ROOT, file))
+  const names = [HOST_PACKAGES, ...(builds ? [IMAGE_PACKAGES] : [])]
+    .map((file) => join(PROJECT_ROOT, file))
     .filter((file) => existsSync(file))
     .flatMap((file) => parsePackageList(readFileSync(file, 'utf8'), architecture));
   return [...new Set(names)];
 }
 
-export async function findMissingPackages(): Promise<string[]> {
-  const wanted = wantedPackages();
+export async function findMissingPackages(builds: boolean): Promise<string[]> {
+  const wanted = wantedPackages(builds);
   // Exit code 1 only means that some are unknown; those are not in the output.
   const { stdout } = await tryCommand(['dpkg-query', '-W', '-f', '${db:Status-Status} ${Package}\n', ...wanted]);
   return missingPackages(wanted, stdout);

@@ -20,6 +20,9 @@ const SHA256: Readonly<Partial<Record<string, string>>> = {
 const OLDEST_SERVER = [1, 28] as const;
 const OLDEST_UI = [2, 47] as const;
 
+/** A hundred megabytes that may have to be read from a slow disk first. */
+const VERSION_MS = 120_000;
+
 export interface TemporalBinary {
   path: string;
   from: string;
@@ -99,7 +102,7 @@ async function checkSum(file: string, expected: string): Promise<void> {
 /** Why this program cannot be used, by what it says of itself: `temporal version 1.9.1 (Server 1.32.0, UI 2.54.1)`. */
 async function unfitReason(path: string): Promise<string | undefined> {
   try {
-    const { stdout, exitCode } = await tryCommand([path, '--version'], { timeoutMs: 10_000 });
+    const { stdout, exitCode } = await tryCommand([path, '--version'], { timeoutMs: VERSION_MS });
     return exitCode === 0 ? unfitVersion(stdout) : `\`${path} --version\` ended with exit code ${exitCode}`;
   } catch (error) {
     return (error as Error).message;
@@ -122,7 +125,7 @@ function isOlder(found: RegExpExecArray, oldest: readonly [number, number]): boo
 }
 
 export async function temporalVersion(path: string): Promise<string> {
-  return (await runCommand([path, '--version'], { timeoutMs: 10_000 })).stdout.trim();
+  return (await runCommand([path, '--version'], { timeoutMs: VERSION_MS })).stdout.trim();
 }
 
 function noBinary(failures: string[]): CliError {

@@ -8,13 +8,16 @@ export interface TemporalTarget {
   namespace: string;
 }
 
+/** A server that has just started on a busy machine takes its time for the first call. */
+const CONNECT_MS = 30_000;
+
 /** INDEXED_VALUE_TYPE_KEYWORD of the server's API; all of ours are keywords. */
 const KEYWORD = 2;
 
 export async function connectTemporal({ address, namespace }: TemporalTarget): Promise<Connection> {
   try {
-    const connection = await Connection.connect({ address, connectTimeout: '5s' });
-    await connection.withDeadline(Date.now() + 5_000, () =>
+    const connection = await Connection.connect({ address, connectTimeout: CONNECT_MS });
+    await connection.withDeadline(Date.now() + CONNECT_MS, () =>
       connection.workflowService.describeNamespace({ namespace }),
     );
     return connection;

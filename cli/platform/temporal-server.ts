@@ -55,7 +55,7 @@ export function temporalService(options: TemporalOptions): ServiceSpec {
     cwd: dirname(database),
     stopSignal: 'SIGTERM',
     stopMs: 20_000,
-    readyMs: 60_000,
+    readyMs: 300_000,
     readyLine: (line) => (/^Temporal Server:|^Server:/.test(line) ? {} : undefined),
   };
 }

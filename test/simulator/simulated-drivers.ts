@@ -29,10 +29,10 @@ export async function openSimulatedDrivers(
   log: Logger,
   options: SimulatedDriverOptions,
 ): Promise<MachineDrivers> {
-  const { dataDir, runDir, vmUser, networkCidr } = config;
+  const { dataDir, runDir, vmUser, networkCidr: cidr, networkPoolSize: poolSize } = config;
   const { ledger, faults, times = {} } = options;
   const exec = new ChildProcessExec();
-  const network = new NetnsNetwork({ cidr: networkCidr, hostTag: await hostTag(dataDir), vmUser, exec });
+  const network = new NetnsNetwork({ cidr, hostTag: await hostTag(dataDir), vmUser, exec, poolSize });
   await network.ensureHostTable();
   const binary = options.binary ?? (await ensureSimulatedVmm());
   const warn = (fields: Record<string, unknown>, message: string) => log.warn(fields, message);
@@ -50,7 +50,8 @@ export async function openSimulatedDrivers(
       builds: new FileBuildStore(stores),
     },
     images,
-    trimConsoles: () => simulated.trimConsoles(),
+    upkeep: [{ name: 'consoles', run: () => simulated.trimConsoles() }],
+    close: () => network.close(),
     names: { hypervisor: 'simulated', disk: 'qcow2', network: 'netns' },
   };
 }

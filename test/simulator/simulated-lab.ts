@@ -33,6 +33,8 @@ export class SimulatedLab {
       TORPOR_DATA_DIR: dataDir,
       TORPOR_RUN_DIR: runDir,
       TORPOR_NETWORK_CIDR: cidr,
+      // Several instances live at once here; each would fill a pool of its own.
+      TORPOR_NETWORK_POOL: '0',
       TORPOR_VM_USER: USER,
     });
     return new SimulatedLab(config, await hostTag(dataDir), await openPorts(config));
