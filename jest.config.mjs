@@ -47,7 +47,7 @@ const config = {
   testTimeout: 30_000,
   projects: [
     tier('unit', [
-      '{api,workflows,activities,host-worker,proto,migrations,cli,bench,test/support,test/tools,test/chaos,test/runbook}/**/*.spec.ts',
+      '{api,workflows,activities,host-worker,proto,migrations,cli,bench,test/lab,test/support,test/tools,test/chaos,test/runbook}/**/*.spec.ts',
     ]),
     tier('rules', ['test/rules/**/*.spec.ts']),
     tier('compose', ['test/compose/**/*{.,-}spec.ts', 'test/cluster/**/*.spec.ts']),
@@ -65,6 +65,8 @@ const config = {
       globalSetup: '<rootDir>/test/runbook/runbook-tier-setup.mjs',
       globalTeardown: '<rootDir>/test/support/e2e-tier-teardown.mjs',
     }),
+    // What runs inside the lab has a configuration of its own, test/lab/jest-in-lab.config.mjs.
+    tier('lab-trials', ['test/lab/**/*.lab-spec.ts']),
     tier('cluster', ['test/cluster/**/*.host-spec.ts']),
   ],
 };

@@ -16,6 +16,11 @@ import { Api } from '../support/e2e-api.js';
 import { ROOT } from '../support/root.js';
 import { ensureSimulatedVmm } from '../simulator/build.js';
 import type { SimulatedTimes } from '../simulator/simulated-hypervisor.js';
+import { type HostMachine, OwnMachine } from './host-machine.js';
+import { LabHostMachine } from './lab-host-machine.js';
+import { type LabDrivers, labHostWorker } from './lab-host-worker.js';
+import type { Addresses } from './addresses.js';
+import { LabProcess } from './lab-process.js';
 import { ChaosProcess, type Killable, type ProcessName } from './chaos-process.js';
 import { Director } from './director.js';
 
@@ -25,13 +30,20 @@ export interface PlatformKind {
   /** A cluster's Temporal server on Postgres in the place of the development server. */
   cluster: boolean;
   times: SimulatedTimes;
+  /** Real VMs of these drivers, in a lab where the host worker runs too. */
+  lab?: LabDrivers & { memoryMb?: number };
 }
 
-export interface Addresses {
-  databaseUrl: string;
-  temporal: string;
-  api: string;
+/** How much slower than the simulated one a machine of this kind may be. */
+export function paceOf({ lab }: PlatformKind): number {
+  return lab === undefined ? 1 : LAB_PACE;
 }
+
+export function hasRealVms({ qemu, lab }: PlatformKind): boolean {
+  return qemu || lab !== undefined;
+}
+
+const LAB_PACE = 5;
 
 const LOOPBACK = '127.0.0.1';
 /** What the simulated machine offers. A real one offers what it has. */
@@ -40,6 +52,8 @@ const CAPACITY = { TORPOR_CAPACITY_VCPUS: '1024', TORPOR_CAPACITY_MEMORY_MB: '10
 /** A whole platform in a directory of its own whose five processes can be killed and started one by one. */
 export class ChaosPlatform {
   readonly #processes = new Map<ProcessName, Killable>();
+  #lab: LabHostMachine | undefined;
+  #directorPort: number | undefined;
 
   private constructor(
     readonly kind: PlatformKind,
@@ -67,6 +81,11 @@ export class ChaosPlatform {
     const api = new Api(addresses.api, secrets.apiKey);
     const platform = new ChaosPlatform(kind, home, director, addresses, api, note);
     try {
+      if (kind.lab !== undefined) {
+        const { memoryMb } = kind.lab;
+        const memory = memoryMb === undefined ? {} : { memoryMb };
+        platform.#lab = await LabHostMachine.start({ directory: join(home.directory, 'lab'), note, ...memory });
+      }
       await platform.#startServers(config, { postgresPort, temporalPort, uiPort });
       await platform.#startOwn(config);
     } catch (error) {
@@ -83,6 +102,17 @@ export class ChaosPlatform {
   /** File of faults that the simulated hypervisor reads before each call. */
   get faults(): string {
     return join(this.home.directory, 'faults.json');
+  }
+
+  /** Where the host worker runs that was started with the platform, if that is a lab. */
+  get lab(): LabHostMachine | undefined {
+    return this.#lab;
+  }
+
+  /** The machine of the host worker. */
+  get machine(): HostMachine {
+    const { hostDirectory } = this.home;
+    return this.#lab ?? new OwnMachine({ hostDirectory, runDirectory: this.runDirectory });
   }
 
   get runDirectory(): string {
@@ -106,6 +136,7 @@ export class ChaosPlatform {
   /** Last started, first stopped. */
   async stop(): Promise<void> {
     for (const process of [...this.#processes.values()].reverse()) await process.stop();
+    await this.#lab?.lab.kill();
     await this.director.close();
   }
 
@@ -157,6 +188,10 @@ export class ChaosPlatform {
       apiListen: this.addresses.api.replace('http://', ''),
       apiKey: secrets.apiKey,
     };
+    const { inherited } = config;
+    await this.#startOne('control-worker', this.#directed(own.controlWorker(control, inherited), []));
+    await this.#startOne('api', own.api(control, inherited));
+    if (this.#lab !== undefined && this.kind.lab !== undefined) return this.#startInLab(this.#lab, this.kind.lab);
     const host: own.HostSettings = {
       ...temporal,
       registrationToken: secrets.registrationToken,
@@ -165,15 +200,29 @@ export class ChaosPlatform {
       runDirectory: this.runDirectory,
       imagesFile: imagesFile(config.cacheDir),
     };
-    const { inherited } = config;
     const hostEnv = this.kind.qemu ? inherited : { ...inherited, ...CAPACITY };
     const simulated = { ledger: this.ledger, faults: this.faults, times: this.kind.times };
     const vmm = this.kind.qemu
       ? []
       : ['--simulated', JSON.stringify({ ...simulated, binary: await ensureSimulatedVmm() })];
-    await this.#startOne('control-worker', this.#directed(own.controlWorker(control, inherited), []));
-    await this.#startOne('api', own.api(control, inherited));
     await this.#startOne('host-worker', this.#directed(own.hostWorker(host, hostEnv), vmm));
+  }
+
+  /** The host worker among its VMs, and all others here, where they are quick. */
+  async #startInLab(machine: LabHostMachine, drivers: LabDrivers): Promise<void> {
+    const worker = await this.labWorker(machine, drivers, 'host-worker');
+    this.#processes.set('host-worker', worker);
+    await worker.start();
+  }
+
+  /** One more host worker for this platform, in a lab; whoever asks for it starts and stops it. */
+  async labWorker(machine: LabHostMachine, drivers: LabDrivers, name: string): Promise<LabProcess> {
+    const { registrationToken } = this.home.secrets().secrets;
+    this.#directorPort ??= await this.director.listenOnLoopback();
+    const outside = { addresses: this.addresses, registrationToken, directorPort: this.#directorPort };
+    const { lab, places } = machine;
+    await lab.run(['mkdir', '-p', ...Object.values(places)], { check: true });
+    return new LabProcess(lab, labHostWorker(machine, drivers, outside), this.home.logFile(name), this.note);
   }
 
   /** The process's own entry replaced by the one that asks the director. */

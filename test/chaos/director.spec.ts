@@ -65,6 +65,17 @@ describe('director', () => {
     expect(track.passages.map(nameOf)).toContain('after killVm #3');
   });
 
+  it('holds those of another machine, who come over the loopback', async () => {
+    const port = await director.listenOnLoopback();
+    const { killVm } = (await HoldPoints.open('host-worker', `127.0.0.1:${port}`)).around(steps);
+    const track = director.watch('a', after('killVm'));
+    const held = run(killVm, 'a');
+    await track.reached;
+    track.release();
+    await held;
+    expect(track.passages.map(nameOf)).toEqual(['before killVm', 'after killVm']);
+  });
+
   it('holds nobody once it is gone', async () => {
     const { killVm } = await activities();
     const track = director.watch('a', after('killVm'));

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
-import { createServer, type Server, type Socket } from 'node:net';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { type Arrival, type Boundary, BoundaryCounter, holdsAt } from './boundary.js';
 
@@ -58,9 +58,11 @@ export class Director {
   readonly #tracks = new Map<string, Track>();
   readonly #sockets = new Set<Socket>();
   readonly #server: Server;
+  readonly #onLoopback: Server;
 
   private constructor(readonly socketPath: string) {
     this.#server = createServer((socket) => this.#serve(socket));
+    this.#onLoopback = createServer((socket) => this.#serve(socket));
   }
 
   static async listen(socketPath: string): Promise<Director> {
@@ -68,6 +70,13 @@ export class Director {
     director.#server.listen(socketPath);
     await once(director.#server, 'listening');
     return director;
+  }
+
+  /** Also reachable by the worker of an emulated machine. Returns the port of this machine's loopback. */
+  async listenOnLoopback(): Promise<number> {
+    this.#onLoopback.listen(0, '127.0.0.1');
+    await once(this.#onLoopback, 'listening');
+    return (this.#onLoopback.address() as AddressInfo).port;
   }
 
   /** Forgets what it knew of the subject and follows it from here, to be held at `wanted` if that is given. */
@@ -86,7 +95,7 @@ export class Director {
   async close(): Promise<void> {
     for (const track of this.#tracks.values()) track.release();
     for (const socket of this.#sockets) socket.destroy();
-    await new Promise((resolve) => this.#server.close(resolve));
+    for (const server of [this.#server, this.#onLoopback]) await new Promise((resolve) => server.close(resolve));
     await rm(this.socketPath, { force: true });
   }
 

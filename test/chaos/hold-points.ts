@@ -30,8 +30,10 @@ export class HoldPoints {
     socket.unref();
   }
 
-  static async open(process: StepProcess, directorSocket: string): Promise<HoldPoints> {
-    const socket = connect(directorSocket);
+  /** The director's socket, or host and port of one on another machine. */
+  static async open(process: StepProcess, director: string): Promise<HoldPoints> {
+    const [, host, port] = /^([\w.]+):(\d+)$/.exec(director) ?? [];
+    const socket = host === undefined ? connect(director) : connect(Number(port), host);
     await once(socket, 'connect');
     return new HoldPoints(process, socket);
   }

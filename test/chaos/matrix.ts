@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { Case, type CasePlan } from './case.js';
+import { hasRealVms } from './chaos-platform.js';
 import { leaked } from './checks/violation.js';
 import { Evidence } from './evidence.js';
 import { interruption } from './interruption.js';
@@ -61,7 +62,7 @@ class Matrix {
   }
 
   async #rounds(plans: readonly CasePlan[]): Promise<void> {
-    const rounds = batches(plans, this.options.qemu ? LITTLE_ROOM : ROOM);
+    const rounds = batches(plans, hasRealVms(this.rig.platform.kind) ? LITTLE_ROOM : ROOM);
     for (const [index, batch] of rounds.entries()) {
       const process = batch[0]?.process;
       if (process !== undefined) await this.#round(`${index + 1}/${rounds.length}`, batch, { process });
@@ -153,8 +154,8 @@ class Matrix {
 export async function main(args: readonly string[]): Promise<void> {
   const options = readOptions(args);
   say(`seed ${options.seed}`);
-  const { qemu, cluster } = options;
-  const rig = await Rig.open({ qemu, cluster, times: TIMES });
+  const { qemu, cluster, lab } = options;
+  const rig = await Rig.open({ qemu, cluster, times: TIMES, ...(lab === undefined ? {} : { lab }) });
   let good = false;
   try {
     good = await Promise.race([new Matrix(rig, options).run(), interruption()]);

@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import type { LabDrivers } from './lab-host-worker.js';
 import { PROCESS_NAMES, type ProcessName } from './chaos-process.js';
 import { OPERATIONS, type OperationName } from './stories.js';
 
@@ -10,6 +11,8 @@ export interface MatrixOptions {
   short: boolean;
   qemu: boolean;
   cluster: boolean;
+  /** In a lab, with the drivers of a production host unless others are named. */
+  lab: LabDrivers | undefined;
   /** Only what would be tried. */
   list: boolean;
   /** At most so many cases with boundaries. */
@@ -28,12 +31,15 @@ export function readOptions(args: readonly string[]): MatrixOptions {
       short: { type: 'boolean', default: false },
       qemu: { type: 'boolean', default: false },
       cluster: { type: 'boolean', default: false },
+      lab: { type: 'boolean', default: false },
+      hypervisor: { type: 'string', default: 'cloud-hypervisor' },
+      disk: { type: 'string', default: 'dm-snapshot' },
       list: { type: 'boolean', default: false },
       keep: { type: 'boolean', default: false },
     },
   });
   return {
-    operations: namesOf('--operations', values.operations, OPERATIONS),
+    operations: namesOf('--operations', values.operations, values.lab ? OF_LABS : OPERATIONS),
     processes: namesOf('--processes', values.processes, PROCESS_NAMES),
     // The cross-section of every day is always the same one.
     seed: numberOf('--seed', values.seed) ?? (values.short ? 1 : Date.now() % 2 ** 31),
@@ -41,14 +47,19 @@ export function readOptions(args: readonly string[]): MatrixOptions {
     short: values.short,
     qemu: values.qemu,
     cluster: values.cluster,
+    lab: values.lab ? { hypervisor: values.hypervisor, disk: values.disk } : undefined,
     list: values.list,
     keep: values.keep,
   };
 }
 
+/** Publishing a build reads a whole disk, which takes an emulated machine minutes; it has to be asked for. */
+const OF_LABS = OPERATIONS.filter((operation) => operation !== 'build');
+
 /** Not everything is tried everywhere: what is simulated or small elsewhere is sampled where it is not. */
-function sampleOf({ qemu, cluster }: { qemu: boolean; cluster: boolean }): number | undefined {
+function sampleOf({ qemu, cluster, lab }: Record<'qemu' | 'cluster' | 'lab', boolean>): number | undefined {
   if (qemu) return 30;
+  if (lab) return 40;
   return cluster ? 40 : undefined;
 }
 

@@ -16,7 +16,7 @@ export class Quiet {
     private readonly cases: readonly Case[],
     /** When the process that was killed was started again. */
     private readonly since: number,
-    private readonly deadlineMs = DEADLINE_MS,
+    private readonly deadlineMs = DEADLINE_MS * rig.pace,
   ) {}
 
   async wait(): Promise<void> {

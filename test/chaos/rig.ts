@@ -1,13 +1,15 @@
 import { readLedger, doubledVmms } from '../simulator/vmm-ledger.js';
-import { Api } from '../support/e2e-api.js';
+import type { HostDto } from '../../api/host/host.dto.js';
+import { Api, type Page } from '../support/e2e-api.js';
+import { eventually } from '../support/e2e-eventually.js';
 import { insist, type Answered, type Request } from './caller.js';
-import { ChaosPlatform, type PlatformKind } from './chaos-platform.js';
+import { ChaosPlatform, hasRealVms, paceOf, type PlatformKind } from './chaos-platform.js';
 import { type GuestProbe, simulatedGuest } from './checks/guest-memory.js';
-import { HostView } from './checks/host-view.js';
+import type { HostView } from './checks/host-view.js';
 import { LeakWatch } from './checks/leaks.js';
 import { realGuest } from './checks/real-guest.js';
 import { Records } from './records.js';
-import { REAL_KIND, SIMULATED_KIND, type GuestKind } from './stories.js';
+import { LAB_KIND, REAL_KIND, SIMULATED_KIND, type GuestKind } from './stories.js';
 import { sweepMachine } from './sweep.js';
 
 /** How long a caller goes on asking; far above what any recovery takes. */
@@ -35,9 +37,9 @@ export class Rig {
     const platform = await ChaosPlatform.start(kind, (text) => notes.push(text));
     try {
       const records = await Records.open(platform.addresses.databaseUrl, platform.addresses.temporal);
-      if (kind.qemu) await platform.api.build({ template: REAL_KIND.template, ...sizeOf(REAL_KIND) });
+      if (hasRealVms(kind)) await buildTemplate(platform);
       const leaks = await LeakWatch.open(platform, records);
-      return new Rig(platform, records, kind.qemu ? realGuest : simulatedGuest, leaks, notes);
+      return new Rig(platform, records, hasRealVms(kind) ? realGuest : simulatedGuest, leaks, notes);
     } catch (error) {
       await platform.stop();
       throw error;
@@ -45,7 +47,7 @@ export class Rig {
   }
 
   get guest(): GuestKind {
-    return this.platform.kind.qemu ? REAL_KIND : SIMULATED_KIND;
+    return guestOf(this.platform.kind);
   }
 
   get api(): Api {
@@ -57,7 +59,12 @@ export class Rig {
     this.leaks = await LeakWatch.open(this.platform, this.records);
   }
 
-  ask(request: Request, until = AbortSignal.timeout(CALLER_MS)): Promise<Answered> {
+  /** By how much all patience is longer than with simulated machines. */
+  get pace(): number {
+    return paceOf(this.platform.kind);
+  }
+
+  ask(request: Request, until = AbortSignal.timeout(CALLER_MS * this.pace)): Promise<Answered> {
     return insist(this.api, request, until);
   }
 
@@ -69,13 +76,12 @@ export class Rig {
   }
 
   hostView(): Promise<HostView> {
-    const { home, runDirectory } = this.platform;
-    return HostView.read({ data: home.hostDirectory, run: runDirectory });
+    return this.platform.machine.view();
   }
 
   /** Every time that two VMMs of one id lived at once, or one tried to. */
   async doubled(id: string): Promise<string[]> {
-    if (this.platform.kind.qemu) return [];
+    if (hasRealVms(this.platform.kind)) return [];
     const entries = await readLedger(this.platform.ledger);
     return doubledVmms(entries.filter((entry) => entry.id === id));
   }
@@ -84,10 +90,30 @@ export class Rig {
   async close(keepFiles: boolean): Promise<void> {
     await this.records.close();
     await this.platform.stop();
-    await sweepMachine(this.platform);
+    // A lab has gone with everything that was on it.
+    if (this.platform.kind.lab === undefined) await sweepMachine(this.platform);
     if (keepFiles) process.stderr.write(`kept: ${this.platform.home.directory}\n`);
     else await this.platform.removeFiles();
   }
+}
+
+/** What guests are made from. A request is sent again when an emulated machine makes its caller wait for too long. */
+async function buildTemplate(platform: ChaosPlatform): Promise<void> {
+  const guest = guestOf(platform.kind);
+  const body = { template: guest.template, image: 'minimal', ...sizeOf(guest) };
+  const request = { method: 'POST', path: '/v1/templates/builds?wait=true', body, key: 'template-of-all' };
+  // A worker serves its queue before its first sign of life has arrived.
+  await eventually('a host is online', async () => {
+    const { items } = await platform.api.get<Page<HostDto>>('/v1/hosts');
+    return items.find(({ status }) => status === 'online');
+  });
+  const answer = await insist(platform.api, request, AbortSignal.timeout(CALLER_MS * paceOf(platform.kind)));
+  if (answer.status !== 201) throw new Error(`the template was not built: ${JSON.stringify(answer)}`);
+}
+
+function guestOf({ qemu, lab }: PlatformKind): GuestKind {
+  if (lab !== undefined) return LAB_KIND;
+  return qemu ? REAL_KIND : SIMULATED_KIND;
 }
 
 function sizeOf({ vcpus, memory_mb }: GuestKind): { vcpus: number; memory_mb: number } {

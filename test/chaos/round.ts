@@ -80,7 +80,7 @@ export class Round {
     }
     if (this.kill?.afterMs !== undefined) return delay(this.kill.afterMs);
     const held = this.#prepared.filter(({ plan }) => plan.boundary !== undefined);
-    const late = AbortSignal.timeout(REACH_MS);
+    const late = AbortSignal.timeout(REACH_MS * this.rig.pace);
     const tooLate = new Promise<'late'>((resolve) => late.addEventListener('abort', () => resolve('late')));
     await Promise.all(
       held.map(async (one) => {
@@ -92,7 +92,9 @@ export class Round {
   async #ruin(cases: readonly Case[]): Promise<void> {
     if (cases.length === 0) return;
     const view = await this.rig.hostView();
-    for (const { subject } of cases) for (const pid of (await view.of(subject)).vmms) process.kill(pid, 'SIGKILL');
+    for (const { subject } of cases) {
+      for (const pid of (await view.of(subject)).vmms) await this.rig.platform.machine.kill(pid);
+    }
   }
 
   /** Whoever is not killed goes on at once, while the killed process is away. Returns when it was started again. */

@@ -30,6 +30,8 @@ export interface GuestKind {
 export const SIMULATED_KIND: GuestKind = { template: 'minimal', vcpus: 1, memory_mb: 128, cold: true };
 /** Restored, because a boot takes an emulated CPU many seconds. */
 export const REAL_KIND: GuestKind = { template: 'chaos', vcpus: 1, memory_mb: 256, cold: false };
+/** Smaller, because an emulated processor writes and hashes all of it. */
+export const LAB_KIND: GuestKind = { ...REAL_KIND, memory_mb: 128 };
 
 export const TIMEOUT_SECONDS = 3_600;
 

@@ -5,14 +5,13 @@ import { removeHostRules } from '../../cli/platform/host-rules.js';
 import { endProcess, identityOf } from '../../cli/platform/process-identity.js';
 import { takenSlots } from '../support/e2e-neighbours.js';
 import type { ChaosPlatform } from './chaos-platform.js';
-import { HostView } from './checks/host-view.js';
 
 const SLOTS = '/run/torpor/slots';
 
 /** After a run that went wrong: takes from the machine what its platform, which has been stopped, left there. */
 export async function sweepMachine(platform: ChaosPlatform): Promise<void> {
   const host = { hostDirectory: platform.home.hostDirectory, runDirectory: platform.runDirectory };
-  const view = await HostView.read({ data: host.hostDirectory, run: host.runDirectory });
+  const view = await platform.machine.view();
   for (const pid of view.allVmms()) {
     const identity = identityOf(pid);
     if (identity !== undefined) await endProcess(identity, 1_000, 'SIGKILL');

@@ -4,7 +4,7 @@
  */
 import { runCommand } from './run-command.js';
 import { runTier } from './run-tier.js';
-import { addCounts, type TestCounts, verdict } from './test-counts.js';
+import { addCounts, skipLines, type TestCounts, verdict } from './test-counts.js';
 import { chooseTiers, type Tier } from './tiers.js';
 
 interface TierRun {
@@ -72,7 +72,7 @@ function report(runs: readonly TierRun[], all: TestCounts): boolean {
     console.log(`${tier.name.padEnd(12)} ${seconds.toFixed(1).padStart(7)} s   ${closing}`);
   }
   const { closing, ok, undeclared } = verdict(all);
-  for (const { test, reason } of all.skips) if (reason !== undefined) console.log(`SKIPPED: ${test}: ${reason}`);
+  for (const line of skipLines(all.skips)) console.log(line);
   for (const { test } of undeclared) console.log(`FAILED: skipped without a reason (test/support/needs.ts): ${test}`);
   for (const text of all.problems) console.log(`FAILED: ${text}`);
   if (all.passed + all.failed === 0) console.log('FAILED: nothing ran');

@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { countGoResults, failedGoOutput } from './go-results.js';
 import { countJestResults } from './jest-results.js';
-import { addCounts, verdict } from './test-counts.js';
+import { addCounts, skipLines, verdict } from './test-counts.js';
 import { chooseTiers, TIERS } from './tiers.js';
 
 function jest(...tests: [status: string, fullName: string][]) {
@@ -99,9 +99,24 @@ describe('the verdict', () => {
   });
 });
 
+describe('the lines of skips', () => {
+  const skips = (count: number, reason?: string) =>
+    Array.from({ length: count }, (_, i) => ({ test: `${reason} ${i}`, ...(reason === undefined ? {} : { reason }) }));
+
+  it('name each test, until many share a reason', () => {
+    expect(skipLines([...skips(2, 'needs KVM'), ...skips(9, 'needs a binary'), ...skips(5)])).toEqual([
+      'SKIPPED: needs KVM 0: needs KVM',
+      'SKIPPED: needs KVM 1: needs KVM',
+      'SKIPPED: 9 tests, of which the first is "needs a binary 0": needs a binary',
+    ]);
+  });
+});
+
 describe('the choice of tiers', () => {
   it('is all that are not on demand, in their order, or those that were named', () => {
-    expect(chooseTiers([]).tiers).toEqual(TIERS.filter(({ name }) => name !== 'cluster'));
+    expect(chooseTiers([]).tiers).toEqual(
+      TIERS.filter(({ name }) => !['lab-faults', 'lab-trials', 'cluster'].includes(name)),
+    );
     expect(chooseTiers(['cluster']).tiers.map(({ name }) => name)).toEqual(['cluster']);
     expect(chooseTiers(['workflow', 'unit', 'cli/']).tiers.map(({ name }) => name)).toEqual(['unit', 'workflow']);
     expect(chooseTiers(['unit', 'cli/']).files).toEqual(['cli/']);

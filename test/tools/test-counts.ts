@@ -36,3 +36,18 @@ export function verdict(counts: TestCounts): { closing: string; ok: boolean; und
   const closing = `${counts.passed} passed, ${failed} failed, ${declared} skipped`;
   return { closing, ok: failed === 0 && counts.passed > 0, undeclared };
 }
+
+/** More tests than this that share a reason share a line. */
+const LISTED_SKIPS = 3;
+
+/** One line per declared skip, or per reason where many tests have the same, as those have that need one binary. */
+export function skipLines(skips: readonly Skip[]): string[] {
+  const byReason = new Map<string, string[]>();
+  for (const { test, reason } of skips) {
+    if (reason !== undefined) byReason.set(reason, [...(byReason.get(reason) ?? []), test]);
+  }
+  return [...byReason].flatMap(([reason, tests]) => {
+    if (tests.length <= LISTED_SKIPS) return tests.map((test) => `SKIPPED: ${test}: ${reason}`);
+    return [`SKIPPED: ${tests.length} tests, of which the first is "${tests[0]}": ${reason}`];
+  });
+}

@@ -1,8 +1,11 @@
 /** The tiers of docs/ARCHITECTURE.md in the order of a full run: what fails fastest comes first. */
 export interface Tier {
   name: string;
-  /** The agent's tests are Go's, the kill matrix is a program; every other tier is a project of jest.config.mjs. */
-  runner: 'jest' | 'go' | 'matrix';
+  /**
+   * The agent's tests are Go's, the kill matrix is a program, the lab's run inside an emulated machine; every other tier
+   * is a project of jest.config.mjs.
+   */
+  runner: 'jest' | 'go' | 'matrix' | 'lab';
   /** Whether it runs the product as built, on a machine that `torpor setup` has prepared. */
   needs: 'nothing' | 'setup';
   /** The agent's tests, mostly compiling, run beside the light tiers; the others have the machine to themselves. */
@@ -26,6 +29,11 @@ export const TIERS: readonly Tier[] = [
   { name: 'e2e', runner: 'jest', needs: 'setup', light: false, files: 1, deadlineMinutes: 40 },
   { name: 'runbook', runner: 'jest', needs: 'setup', light: false, files: 1, deadlineMinutes: 20 },
   { name: 'chaos', runner: 'matrix', needs: 'setup', light: false, files: 1, deadlineMinutes: 20 },
+  { name: 'lab', runner: 'lab', needs: 'setup', light: false, files: 1, deadlineMinutes: 60 },
+  // Faults at every step of a driver: more than a full run should wait for under emulation.
+  { name: 'lab-faults', runner: 'lab', needs: 'setup', light: false, files: 1, deadlineMinutes: 120, onDemand: true },
+  // Whole platforms on emulated machines: each test takes minutes.
+  { name: 'lab-trials', runner: 'jest', needs: 'setup', light: false, files: 1, deadlineMinutes: 180, onDemand: true },
   // Compiles a production Temporal server first.
   { name: 'cluster', runner: 'jest', needs: 'setup', light: false, files: 1, deadlineMinutes: 40, onDemand: true },
 ];

@@ -44,15 +44,17 @@ export const simulatedGuest: GuestProbe = {
 };
 
 /** A host worker that was just started is known to the API a moment later. */
-const PATIENCE_MS = 15_000;
+const PATIENCE_MS = 60_000;
 const AGAIN_MS = 100;
+/** An emulated guest that shares its processor with a round of others is slow at times. */
+const COMMAND_SECONDS = 120;
 
 /** Standard output of a command in the guest, asked again while the way to the guest is not there. */
 export async function say(api: Api, id: string, command: string): Promise<string> {
   const deadline = Date.now() + PATIENCE_MS;
   for (;;) {
     try {
-      return await api.sh(id, command);
+      return await api.sh(id, command, { timeout_seconds: COMMAND_SECONDS });
     } catch (error) {
       // What the command itself said is no matter of patience.
       const passing = !/ in \w+: (exit code|timed out)/.test((error as Error).message);

@@ -10,6 +10,8 @@ export interface Possessions {
   taps: string[];
   addresses: string[];
   overlays: string[];
+  /** Mapped devices, where the disk is one. */
+  devices: string[];
   /** Generations of complete memory snapshots. */
   snapshots: number[];
   /** All files of the host worker that bear its id, tombstones of the journal left out. */
@@ -21,61 +23,82 @@ export interface HostDirectories {
   run: string;
 }
 
+/** What is on the machine, in a form that can come from another one. */
+export interface HostFacts {
+  /** By the id of the sandbox. */
+  vmms: [id: string, pids: number[]][];
+  namespaces: string[];
+  slots: { name: string; content: string }[];
+  devices: string[];
+  files: string[];
+}
+
 const NAMESPACES = '/run/netns';
 const SLOTS = '/run/torpor/slots';
-/** Arguments that a VMM alone has: its disk is among them. */
-const OVERLAY = /\/sandboxes\/([a-z0-9]+)\/[^\s\0]*disk[^\s\0]*/;
+const DEVICES = '/dev/mapper';
+const VMM = /^[^\0]*(simulated-vmm|qemu-system-[^\0/]*|cloud-hypervisor)\0/;
+/** What each driver names the writable part of a disk. */
+const OVERLAY = /\/disk\.(qcow2|cow)$/;
 
 /** Reads the machine once; what each sandbox has of it is then looked up. */
 export class HostView {
-  private constructor(
-    private readonly vmms: ReadonlyMap<string, number[]>,
-    private readonly namespaces: ReadonlySet<string>,
-    private readonly slots: readonly { name: string; content: string }[],
-    private readonly files: readonly string[],
-  ) {}
+  readonly #vmms: ReadonlyMap<string, number[]>;
 
-  static async read({ data, run }: HostDirectories): Promise<HostView> {
-    const [vmms, namespaces, slots, files, sockets] = await Promise.all([
-      readVmms(data),
-      names(NAMESPACES),
-      readSlots(),
-      readdir(data, { recursive: true }),
-      readdir(run, { recursive: true }).catch(() => []),
-    ]);
-    return new HostView(vmms, new Set(namespaces), slots, [...files, ...sockets]);
+  constructor(
+    private readonly facts: HostFacts,
+    private readonly taps: (namespace: string) => Promise<string[]>,
+  ) {
+    this.#vmms = new Map(facts.vmms);
+  }
+
+  static async read(directories: HostDirectories): Promise<HostView> {
+    return new HostView(await readHostFacts(directories), readTaps);
   }
 
   allVmms(): number[] {
-    return [...this.vmms.values()].flat();
+    return [...this.#vmms.values()].flat();
   }
 
   async of(id: string): Promise<Possessions> {
     const namespace = `sbx-${id}`;
-    const files = this.files.filter((path) => path.includes(id) && !path.startsWith('journal/'));
-    const there = this.namespaces.has(namespace);
+    const files = this.facts.files.filter((path) => path.includes(id) && !path.startsWith('journal/'));
+    const there = this.facts.namespaces.includes(namespace);
     const snapshots = files
       .map((path) => /\/snapshots\/(\d+)\/manifest\.json$/.exec(path)?.[1])
       .filter((found) => found !== undefined);
     return {
-      vmms: this.vmms.get(id) ?? [],
+      vmms: this.#vmms.get(id) ?? [],
       namespaces: there ? [namespace] : [],
-      taps: there ? await readTaps(namespace) : [],
-      addresses: this.slots.filter(({ content }) => content.includes(`"${id}"`)).map(({ name }) => name),
-      overlays: files.filter((path) => path.endsWith('/disk.qcow2')),
+      taps: there ? await this.taps(namespace) : [],
+      addresses: this.facts.slots.filter(({ content }) => content.includes(`"${id}"`)).map(({ name }) => name),
+      overlays: files.filter((path) => OVERLAY.test(path)),
+      devices: this.facts.devices.filter((name) => name.includes(id)),
       snapshots: snapshots.map(Number),
       files,
     };
   }
 }
 
-async function readVmms(data: string): Promise<Map<string, number[]>> {
+export async function readHostFacts({ data, run }: HostDirectories): Promise<HostFacts> {
+  const [vmms, namespaces, slots, devices, files, sockets] = await Promise.all([
+    readVmms(run),
+    names(NAMESPACES),
+    readSlots(),
+    names(DEVICES),
+    readdir(data, { recursive: true }),
+    readdir(run, { recursive: true }).catch(() => []),
+  ]);
+  return { vmms: [...vmms], namespaces, slots, devices, files: [...files, ...sockets] };
+}
+
+/** Every VMM has the path of a socket in the folder of its sandbox among its arguments. */
+async function readVmms(run: string): Promise<Map<string, number[]>> {
   const found = new Map<string, number[]>();
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
   const commands = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')));
   for (const [index, command] of commands.entries()) {
-    const isVmm = /^[^\0]*(simulated-vmm|qemu-system-[^\0/]*)\0/.test(command) && command.includes(data);
-    const id = isVmm ? OVERLAY.exec(command)?.[1] : undefined;
+    const [, rest] = VMM.test(command) ? command.split(`${join(run, 'vms')}/`) : [];
+    const id = rest?.split('/')[0];
     if (id !== undefined) found.set(id, [...(found.get(id) ?? []), Number(pids[index])]);
   }
   return found;
@@ -88,7 +111,7 @@ async function readSlots(): Promise<{ name: string; content: string }[]> {
   );
 }
 
-async function readTaps(namespace: string): Promise<string[]> {
+export async function readTaps(namespace: string): Promise<string[]> {
   const { stdout } = await runCommand(['ip', '-n', namespace, '-json', '-details', 'link', 'show']);
   const links = JSON.parse(stdout || '[]') as { ifname: string; linkinfo?: { info_kind?: string } }[];
   return links.filter(({ linkinfo }) => linkinfo?.info_kind === 'tun').map(({ ifname }) => ifname);

@@ -8,6 +8,7 @@ const nothing: Possessions = {
   taps: [],
   addresses: [],
   overlays: [],
+  devices: [],
   snapshots: [],
   files: [],
 };
@@ -45,6 +46,12 @@ describe('what a sandbox has', () => {
   it.each(['vmms', 'namespaces', 'taps', 'addresses'] as const)('of a paused or ended one: %s', (part) => {
     expect(kinds('paused', { ...asleep, [part]: [1] })).toEqual(['leaked']);
     expect(kinds('stopped', { ...nothing, [part]: [1] })).toEqual(['leaked']);
+  });
+
+  it('a disk that is a device is one device, and none while nothing runs', () => {
+    expect(kinds('running', { ...machine, devices: ['torpor-a'] })).toEqual([]);
+    expect(kinds('running', { ...machine, devices: ['torpor-a', 'torpor-a-2'] })).toEqual(['duplicated']);
+    expect(kinds('paused', { ...asleep, devices: ['torpor-a'] })).toEqual(['leaked']);
   });
 
   it('a paused one has its disk and one memory, others have no memory', () => {

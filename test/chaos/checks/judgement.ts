@@ -22,6 +22,8 @@ export function judgePossessions(state: string, has: Possessions): Violation[] {
         ...exactlyOne('tap', has.taps),
         ...exactlyOne('address', has.addresses),
         ...exactlyOne('overlay', has.overlays),
+        // Only some disks are devices.
+        ...(has.devices.length > 0 ? exactlyOne('mapped device', has.devices) : []),
         ...none('memory snapshot', has.snapshots),
       ];
     case 'paused':
@@ -88,6 +90,7 @@ function released(has: Possessions): Violation[] {
     ...none('namespace', has.namespaces),
     ...none('tap', has.taps),
     ...none('address', has.addresses),
+    ...none('mapped device', has.devices),
   ];
 }
 
