@@ -2,6 +2,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { StepReport } from '../cli/step-report.js';
 import { formatTable } from '../cli/tables.js';
 import { addDurability } from './durability/durability-command.js';
+import { addHost } from './host/host-command.js';
 import { benchLifecycle, type LifecycleRow } from './lifecycle.bench.js';
 
 const LEAST_PAIRS = 1;
@@ -51,4 +52,5 @@ program
     process.stdout.write(`${text}\n`);
   });
 addDurability(program);
+addHost(program);
 await program.parseAsync();
