@@ -1,7 +1,8 @@
 /**
  * What a guest may send, and how fast. Decided in this order, whatever the order in the lists:
  *
- * 1. Never: the host at any of its addresses, other guests, link-local addresses (where clouds keep their metadata), and IPv6.
+ * 1. Never: the host at any of its addresses, other guests, the addresses where clouds keep their metadata (link-local ones and
+ *    two more), and IPv6.
  * 2. DNS (port 53, TCP and UDP) where `dns` is true; never where it is false. Where it is absent it goes with the rest.
  * 3. What `allow` names goes out.
  * 4. What `deny` names does not.
