@@ -8,6 +8,8 @@ import type { Lab } from './lab.js';
 const NOT_RUN = ['Packages', 'The release'];
 /** An emulated machine starts Node in seconds where others take milliseconds. */
 const BLOCK_MS = 540_000;
+/** Of the console, when the machine itself went away. */
+const SHOWN_CHARACTERS = 4_000;
 /** Any status but 0 fails a block, in the middle as well. */
 const STRICT = 'set -o errexit -o nounset -o pipefail\n';
 
@@ -39,10 +41,13 @@ export class InstallGuide {
   /** In the same shell as the guide's commands; `what` is told when it fails. */
   async shell(script: string, what = script): Promise<string> {
     const env = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/torpor/bin', ...this.variables };
-    const { exitCode, stdout, stderr } = await this.lab.run(['bash', '-c', `${STRICT}${script}`], {
-      env,
-      timeoutMs: BLOCK_MS,
-    });
+    const argv = ['bash', '-c', `${STRICT}${script}`];
+    const { exitCode, stdout, stderr } = await this.lab
+      .run(argv, { env, timeoutMs: BLOCK_MS })
+      .catch(async (cause: unknown) => {
+        const console = (await this.lab.console()).slice(-SHOWN_CHARACTERS);
+        throw new Error(`${what} was cut off; the end of the machine's console:\n${console}`, { cause });
+      });
     if (exitCode === 0) return stdout;
     const log = await this.lab.run('journalctl --unit "torpor-*" --no-pager --lines 60 --output cat');
     throw new Error(`${what} ended with ${exitCode}\n${stdout}\n${stderr}\n${log.stdout}`);

@@ -257,6 +257,8 @@ export function describeHypervisorOnMachine(name: string, make: () => Promise<Hy
     it(
       'takes over from workers that died while they restored and killed',
       async () => {
+        await ensureRunning();
+        await guest.awake();
         await hypervisor.freeze(id);
         const memoryFile = machine.newPath();
         await hypervisor.save(id, memoryFile);
