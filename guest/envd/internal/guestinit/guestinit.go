@@ -3,6 +3,7 @@
 package guestinit
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -42,7 +43,7 @@ type Request struct {
 // Snapshots is what a restore has to tell.
 type Snapshots interface {
 	Quiesced() bool
-	Restored()
+	Restored(asked context.Context)
 }
 
 // Handler applies one request at a time.
@@ -71,7 +72,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		httperr.Write(w, r, httperr.New(http.StatusBadRequest, "init: cannot read the request: %w", err))
 		return
 	}
-	if err := h.apply(&request); err != nil {
+	if err := h.apply(r.Context(), &request); err != nil {
 		httperr.Write(w, r, err)
 		return
 	}
@@ -79,7 +80,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (h *Handler) apply(request *Request) error {
+func (h *Handler) apply(ctx context.Context, request *Request) error {
 	if len(request.VolumeMounts) > 0 {
 		return httperr.New(http.StatusNotImplemented, "init: volumeMounts are not implemented by this agent")
 	}
@@ -88,6 +89,10 @@ func (h *Handler) apply(request *Request) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	// It has waited for its turn, and whoever gave up meanwhile may have sent another since.
+	if err := ctx.Err(); err != nil {
+		return httperr.New(http.StatusServiceUnavailable, "init: not begun: %w", err)
+	}
 
 	order := h.order(request)
 	if order == stale {
@@ -110,7 +115,7 @@ func (h *Handler) apply(request *Request) error {
 		return err
 	}
 	h.applySettings(request)
-	h.snapshots.Restored()
+	h.snapshots.Restored(ctx)
 	// Last: a request that failed half-way must be repeatable with the same timestamp.
 	if request.Timestamp != nil {
 		h.latest, h.lifecycle = *request.Timestamp, request.LifecycleID

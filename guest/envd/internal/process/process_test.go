@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -132,10 +133,16 @@ func TestAnotherUser(t *testing.T) {
 	nobody.Groups = []uint32{nobody.GID, 4242}
 	spec := shell(t, `id -u; id -G; echo x > /dev/stderr`)
 	spec.User, spec.Directory = nobody, "/"
-	text, exit := output(t, spec)
-	want := fmt.Sprintf("%d\n%d 4242\nx\n", nobody.UID, nobody.GID)
-	if text != want || exit.Code != 0 {
-		t.Errorf("got %q, %+v; want %q", text, exit, want)
+	_, reader := start(t, spec)
+	// Each by itself: between two streams there is no order.
+	text := map[Kind]string{}
+	event := next(t, reader)
+	for ; event.Exit == nil; event = next(t, reader) {
+		text[event.Kind] += string(event.Data)
+	}
+	want := map[Kind]string{Stdout: fmt.Sprintf("%d\n%d 4242\n", nobody.UID, nobody.GID), Stderr: "x\n"}
+	if !maps.Equal(text, want) || event.Exit.Code != 0 {
+		t.Errorf("got %v, %+v; want %v", text, event.Exit, want)
 	}
 }
 

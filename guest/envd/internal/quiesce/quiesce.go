@@ -26,8 +26,9 @@ type Connections interface {
 	// Mark divides connections into those before and those after.
 	Mark()
 	// DropMarked cuts those before the last Mark: after a restore their other end is gone,
-	// and a stream waiting for it would hold up the process it reads from.
-	DropMarked()
+	// and a stream waiting for it would hold up the process it reads from. The connection
+	// that the request of this context came on is spared: somebody waits at its other end.
+	DropMarked(asked context.Context)
 }
 
 // Service implements torpor.guest.v1.Guest.
@@ -44,10 +45,14 @@ func New(os guestos.OS, forwarders Forwarders, connections Connections) *Service
 	return &Service{os: os, forwarders: forwarders, connections: connections}
 }
 
-// Quiesce runs to its end even when the caller gives up: half of it is of no use.
-func (s *Service) Quiesce(context.Context, *connect.Request[guestv1.QuiesceRequest]) (*connect.Response[guestv1.QuiesceResponse], error) {
+// Quiesce runs to its end even when the caller gives up: half of it is of no use. One that
+// has not begun by then never does: it would quiesce a guest that has gone on since.
+func (s *Service) Quiesce(ctx context.Context, _ *connect.Request[guestv1.QuiesceRequest]) (*connect.Response[guestv1.QuiesceResponse], error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, connect.NewError(connect.CodeCanceled, fmt.Errorf("quiesce: not begun: %w", err))
+	}
 	s.quiesced = true
 	s.connections.Mark()
 
@@ -83,9 +88,9 @@ func (s *Service) Unquiesce(context.Context, *connect.Request[guestv1.UnquiesceR
 }
 
 // Restored is the same after a restore, where old connections lead nowhere.
-func (s *Service) Restored() {
+func (s *Service) Restored(asked context.Context) {
 	if s.release() {
-		s.connections.DropMarked()
+		s.connections.DropMarked(asked)
 	}
 }
 

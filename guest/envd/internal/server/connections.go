@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"sync"
@@ -29,17 +30,25 @@ func (c *connections) observe(conn net.Conn, state http.ConnState) {
 	}
 }
 
+type connectionKey struct{}
+
+// remember is the server's ConnContext hook: a request knows on which connection it came.
+func (c *connections) remember(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, connectionKey{}, conn)
+}
+
 func (c *connections) Mark() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.generation++
 }
 
-func (c *connections) DropMarked() {
+func (c *connections) DropMarked(asked context.Context) {
+	own := asked.Value(connectionKey{})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for conn, generation := range c.open {
-		if generation == c.generation {
+		if generation == c.generation || conn == own {
 			continue
 		}
 		// Nobody is left to receive what was not sent yet.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
@@ -16,6 +17,10 @@ import (
 
 	rpc "torpor/guest/envd/gen/process"
 	guestv1 "torpor/guest/envd/gen/torpor/guest/v1"
+	"torpor/guest/envd/gen/torpor/guest/v1/guestv1connect"
+	"torpor/guest/envd/internal/guestinit"
+	"torpor/guest/envd/internal/quiesce"
+	"torpor/guest/envd/internal/settings"
 )
 
 func TestHealth(t *testing.T) {
@@ -327,4 +332,43 @@ func TestRestoreCutsOldConnectionsAndACalledOffSnapshotDoesNot(t *testing.T) {
 		t.Errorf("got %q, %v", text, again.Err())
 	}
 	g.kill(selector)
+}
+
+// A late quiesce may mark the connection that the next init comes on.
+func TestRestoreSparesTheConnectionThatTellsOfIt(t *testing.T) {
+	g := newGuest(t, nil)
+	client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}, Timeout: soon}
+	t.Cleanup(client.CloseIdleConnections)
+	control := guestv1connect.NewGuestClient(client, g.base)
+	if _, err := control.Quiesce(context.Background(), connect.NewRequest(&guestv1.QuiesceRequest{})); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := client.Post(g.base+"/init", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusNoContent {
+		t.Errorf("init: %d", answer.StatusCode)
+	}
+}
+
+func TestNothingBeginsAfterItsCallerHasGone(t *testing.T) {
+	os := &recorder{}
+	open := newConnections()
+	snapshots := quiesce.New(os, os, open)
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := snapshots.Quiesce(gone, connect.NewRequest(&guestv1.QuiesceRequest{})); connect.CodeOf(err) != connect.CodeCanceled {
+		t.Errorf("quiesce: %v", err)
+	}
+	answer := httptest.NewRecorder()
+	body := strings.NewReader(`{"hostname":"late"}`)
+	guestinit.New(settings.New(), os, snapshots).ServeHTTP(answer, httptest.NewRequestWithContext(gone, http.MethodPost, "/init", body))
+	if answer.Code != http.StatusServiceUnavailable {
+		t.Errorf("init: %d", answer.Code)
+	}
+	if snapshots.Quiesced() || os.taken() != "" {
+		t.Error("something was done")
+	}
 }

@@ -83,7 +83,7 @@ func New(parts Parts) *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler: handler, ConnState: open.observe, Protocols: &protocols,
+		Handler: handler, ConnState: open.observe, ConnContext: open.remember, Protocols: &protocols,
 		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 	}
 }
