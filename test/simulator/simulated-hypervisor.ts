@@ -1,6 +1,5 @@
 import { access } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { VmStatus } from '../../activities/host/contract.js';
 import type { Hypervisor, VmSpec } from '../../activities/host/ports.js';
 import { ConsoleLogs } from '../../host-worker/drivers/vmm/console-logs.js';
@@ -9,10 +8,10 @@ import { VmFolder } from '../../host-worker/drivers/vmm/vm-folder.js';
 import {
   type ProcessIdentity,
   findByArgument,
-  identify,
   isAlive,
   killProcess,
 } from '../../host-worker/drivers/vmm/vm-process.js';
+import { confine, identifySpawned, missingDisk, untilItAnswers } from '../../host-worker/drivers/vmm/vm-start.js';
 import { storageFailure, syncPath } from '../../host-worker/durable-file.js';
 import { hasErrno } from '../../host-worker/errno.js';
 import type { Exec } from '../../host-worker/exec.js';
@@ -157,8 +156,7 @@ export class SimulatedHypervisor implements Hypervisor {
     try {
       await access(spec.disk.path);
     } catch (err) {
-      if (!hasErrno(err, 'ENOENT')) throw err;
-      throw new DomainError('not_found', `the disk of ${id} is missing: ${spec.disk.path}`, {}, { cause: err });
+      throw hasErrno(err, 'ENOENT') ? missingDisk(id, spec.disk.path, err) : err;
     }
     await this.#folders.ensure(id);
     await this.#consoles.prepare(id, ROOT_USER);
@@ -183,30 +181,16 @@ export class SimulatedHypervisor implements Hypervisor {
     const flags = Object.entries(values).map(([name, value]) => `--${name}=${value}`);
     const argv = ['nsenter', `--net=/run/netns/${spec.network.namespace}`, binary, ...flags];
     const { pid } = await exec.spawnDetached(argv, { logFile: folder.log });
-    const process = await identify(pid);
-    if (process === undefined) throw new DomainError('command_failed', `the process of VM ${id} ended at once`);
-    return process;
+    return identifySpawned(id, pid);
   }
 
-  async #confine(id: string, pid: number, spec: VmSpec): Promise<void> {
-    const limits = { vcpus: spec.vcpus, memoryMb: spec.memoryMb + OVERHEAD_MB };
-    const missing = await new VmCgroup(id).adopt(pid, limits);
-    if (missing !== undefined) this.options.warn?.({ sandboxId: id, reason: missing }, 'VM without a control group');
+  #confine(id: string, pid: number, { vcpus, memoryMb }: VmSpec): Promise<void> {
+    return confine(id, new VmCgroup(id), pid, { vcpus, memoryMb: memoryMb + OVERHEAD_MB }, this.options.warn);
   }
 
-  /** There is no event for a socket that begins to listen, only for a process that will not. */
   async #untilItRuns(id: string, process: ProcessIdentity, signal: AbortSignal | undefined): Promise<void> {
-    const deadline = Date.now() + CONTROL_TIMEOUT_MS + (this.options.times?.restoreMs ?? 0);
-    for (let pause = 2; ; pause = Math.min(pause * 2, 20)) {
-      try {
-        await this.#control(id).status(signal);
-        return;
-      } catch (err) {
-        signal?.throwIfAborted();
-        if (Date.now() > deadline || !(await isAlive(process))) throw err;
-        await delay(pause, undefined, { signal });
-      }
-    }
+    const timeoutMs = CONTROL_TIMEOUT_MS + (this.options.times?.restoreMs ?? 0);
+    await untilItAnswers(process, () => this.#control(id).status(signal), timeoutMs, signal);
   }
 
   async #kill(id: string): Promise<void> {

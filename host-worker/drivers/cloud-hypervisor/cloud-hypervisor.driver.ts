@@ -21,7 +21,7 @@ import { lookUpUser } from '../vmm/vm-user.js';
 import type { VmCounters, VmInfo } from './api-types.js';
 import { cpuSignature } from './cpu-signature.js';
 import { landlockOffer, onDemandOffer } from './host-support.js';
-import { bootCold, confine, prepareFiles, restore, spawnVmm, untilItAnswers } from './launch.js';
+import { bootCold, confineVmm, prepareFiles, restore, spawnVmm, untilVmmAnswers } from './launch.js';
 import { isLoading, untilLoaded } from './loading.js';
 import { type CloudHypervisorOptions, Machine } from './machine.js';
 import { RebootWatch } from './reboot-watch.js';
@@ -183,8 +183,8 @@ export class CloudHypervisor implements Hypervisor {
       const process = await spawnVmm(this.machine, id, spec);
       let record: VmRecord = { process, started: false };
       await folder.setRecord(record);
-      await confine(this.machine, id, process.pid, spec);
-      await untilItAnswers(this.machine, id, process, signal);
+      await confineVmm(this.machine, id, process.pid, spec);
+      await untilVmmAnswers(this.machine, id, process, signal);
       const { memoryFile } = spec;
       if (memoryFile === undefined) {
         await bootCold(this.machine, id, spec, signal);

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { release as kernelRelease } from 'node:os';
 import { hasErrno } from '../../errno.js';
-import { CommandError, type Exec } from '../../exec.js';
-import { type VmUser, asUser } from '../vmm/vm-user.js';
+import type { Exec } from '../../exec.js';
+import { type VmUser, mayOpen } from '../vmm/vm-user.js';
 import { type VmmVersion, loadsInBackground } from './version.js';
 
 const USERFAULTFD = '/dev/userfaultfd';
@@ -53,17 +53,6 @@ export async function landlockOffer(release: string = kernelRelease()): Promise<
 export function knowsTruncation(release: string): boolean {
   const [major = 0, minor = 0] = release.split('.').map((part) => Number.parseInt(part, 10));
   return major > 6 || (major === 6 && minor >= 2);
-}
-
-/** Asked of the kernel as that user, because mode bits do not tell of access control lists. */
-async function mayOpen(exec: Exec, user: VmUser, device: string): Promise<boolean> {
-  try {
-    await exec.run([...(await asUser(user, true)), 'test', '-r', device, '-a', '-w', device]);
-    return true;
-  } catch (err) {
-    if (err instanceof CommandError && err.exitCode === 1) return false;
-    throw err;
-  }
 }
 
 async function readOrNothing(path: string): Promise<string | undefined> {

@@ -1,10 +1,9 @@
-import { chmod, chown, stat } from 'node:fs/promises';
-import { setTimeout as delay } from 'node:timers/promises';
+import { stat } from 'node:fs/promises';
 import type { VmSpec } from '../../../activities/host/ports.js';
 import { DomainError } from '../../../workflows/contract/errors.js';
-import { hasErrno } from '../../errno.js';
 import { corrupt } from '../../saved-memory.js';
-import { type ProcessIdentity, identify, isAlive } from '../vmm/vm-process.js';
+import type { ProcessIdentity } from '../vmm/vm-process.js';
+import { confine, giveDisk, identifySpawned, untilItAnswers } from '../vmm/vm-start.js';
 import { asUser, requireReachable } from '../vmm/vm-user.js';
 import type { Machine } from './machine.js';
 import { type SavedConfig, type VmSurroundings, adoptedConfig, newVm } from './vm-config.js';
@@ -30,17 +29,12 @@ export async function prepareFiles(machine: Machine, id: string, spec: VmSpec): 
   await machine.folder(id).create(found.user);
 }
 
-async function prepareDisk({ found: { user } }: Machine, id: string, { disk }: VmSpec): Promise<void> {
-  try {
-    await chown(disk.path, user.uid, user.gid);
-    await chmod(disk.path, 0o600);
-    const found = await stat(disk.path);
-    // The VMM would take it for a disk without sectors, and the guest would say no more than that it finds none.
-    if (disk.format !== 'raw' || !found.isFile() || (found.size > 0 && found.size % 512 === 0)) return;
-  } catch (err) {
-    if (!hasErrno(err, 'ENOENT')) throw err;
-    throw new DomainError('not_found', `the disk of ${id} is missing: ${disk.path}`, {}, { cause: err });
-  }
+async function prepareDisk({ found: { user } }: Machine, id: string, spec: VmSpec): Promise<void> {
+  const { disk } = spec;
+  await giveDisk(user, id, spec);
+  const found = await stat(disk.path);
+  // The VMM would take it for a disk without sectors, and the guest would say no more than that it finds none.
+  if (disk.format !== 'raw' || !found.isFile() || (found.size > 0 && found.size % 512 === 0)) return;
   throw new DomainError(
     'command_failed',
     `the VM of ${id} did not start: ${disk.path} is not a whole number of sectors, so it is no raw disk; see \`qemu-img info ${disk.path}\``,
@@ -63,38 +57,25 @@ export async function spawnVmm(machine: Machine, id: string, spec: VmSpec): Prom
       outputFile: machine.consoles.path(id),
       fds: [events.fd],
     });
-    const process = await identify(pid);
-    if (process === undefined) throw new DomainError('command_failed', `the process of VM ${id} ended at once`);
-    return process;
+    return await identifySpawned(id, pid);
   } finally {
     await events.close();
   }
 }
 
-export async function confine(machine: Machine, id: string, pid: number, spec: VmSpec): Promise<void> {
-  const limits = { vcpus: spec.vcpus, memoryMb: spec.memoryMb + OVERHEAD_MB };
-  const missing = await machine.cgroup(id).adopt(pid, limits);
-  if (missing !== undefined) machine.warn({ sandboxId: id, reason: missing }, 'VM without a control group');
+/** What the VMM takes of the machine is limited before it takes anything. */
+export function confineVmm(machine: Machine, id: string, pid: number, { vcpus, memoryMb }: VmSpec): Promise<void> {
+  return confine(id, machine.cgroup(id), pid, { vcpus, memoryMb: memoryMb + OVERHEAD_MB }, machine.options.warn);
 }
 
-/** There is no event for a socket that begins to listen, only for a process that will not. */
-export async function untilItAnswers(
+export async function untilVmmAnswers(
   machine: Machine,
   id: string,
   process: ProcessIdentity,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const deadline = Date.now() + SOCKET_TIMEOUT_MS;
-  for (let pause = 2; ; pause = Math.min(pause * 2, 20)) {
-    try {
-      await machine.api(id).ping({ timeoutMs: SOCKET_TIMEOUT_MS, signal });
-      return;
-    } catch (err) {
-      signal?.throwIfAborted();
-      if (Date.now() > deadline || !(await isAlive(process))) throw err;
-      await delay(pause, undefined, { signal });
-    }
-  }
+  const ping = () => machine.api(id).ping({ timeoutMs: SOCKET_TIMEOUT_MS, signal });
+  await untilItAnswers(process, ping, SOCKET_TIMEOUT_MS, signal);
 }
 
 export async function bootCold(machine: Machine, id: string, spec: VmSpec, signal?: AbortSignal): Promise<void> {
@@ -104,8 +85,8 @@ export async function bootCold(machine: Machine, id: string, spec: VmSpec, signa
 }
 
 /**
- * Loads saved memory and lets the virtual CPUs run. Returns what the VM still reads of it, which is nothing when it was
- * read whole; `onReading` is told before the first byte is.
+ * Loads saved memory and lets the virtual CPUs run. Where it is loaded on demand, `onReading` is told which file, before
+ * the first byte is read.
  */
 export async function restore(
   machine: Machine,

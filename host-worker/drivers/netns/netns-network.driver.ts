@@ -207,7 +207,7 @@ export class NetnsNetwork implements Network {
     await this.#devices.make(slot, id, signal);
     await allOf([
       ...(await this.#devices.inside(slot, signal)),
-      this.#rule(slot, policy, signal),
+      this.#rule(this.#devices.pathOf(slot), slot, policy, signal),
       this.#admit(slot, policy, signal),
       ...this.#limitNew(slot, policy, signal),
     ]);
@@ -222,7 +222,7 @@ export class NetnsNetwork implements Network {
     await this.#devices.rename(slot, id);
     const isAsMade = this.#namespaceRules(slot, policy) === this.#namespaceRules(slot, OPEN);
     await allOf([
-      ...(isAsMade ? [] : [this.#rule(slot, policy, signal)]),
+      ...(isAsMade ? [] : [this.#rule(this.#devices.pathOf(slot), slot, policy, signal)]),
       ...(policy.letsOut ? [] : [this.#nft(forgetRules(this.#host, this.#devices.nameOf(slot)), signal)]),
       ...this.#limitNew(slot, policy, signal),
     ]);
@@ -236,7 +236,7 @@ export class NetnsNetwork implements Network {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     await allOf([
-      this.#run(['nsenter', `--net=${path}`, 'nft', '-f', '-'], this.#namespaceRules(slot, policy), signal),
+      this.#rule(path, slot, policy, signal),
       this.#admit(slot, policy, signal),
       this.#limitRate(path, policy, signal),
     ]);
@@ -279,10 +279,7 @@ export class NetnsNetwork implements Network {
     const name = this.#devices.nameOf(slot);
     try {
       const addresses = await this.#run(['ip', '-n', name, '-json', 'address', 'show']);
-      await this.#run(
-        ['nsenter', `--net=${this.#devices.pathOf(slot)}`, 'nft', '-f', '-'],
-        this.#namespaceRules(slot, OPEN),
-      );
+      await this.#rule(this.#devices.pathOf(slot), slot, OPEN);
       return isUpWith(addresses, INNER.uplink, slot.guestSide) && isUpWith(addresses, INNER.tap, INNER.gateway);
     } catch {
       return false;
@@ -296,10 +293,9 @@ export class NetnsNetwork implements Network {
     return createHash('sha256').update(text).digest('hex').slice(0, 16);
   }
 
-  /** By the namespace's own name, which the sandbox's may not have been given yet. */
-  #rule(slot: AddressSlot, policy: CheckedPolicy, signal?: AbortSignal): Promise<unknown> {
-    const enter = ['nsenter', `--net=${this.#devices.pathOf(slot)}`];
-    return this.#run([...enter, 'nft', '-f', '-'], this.#namespaceRules(slot, policy), signal);
+  /** `path`: of a new network the namespace's own, as the sandbox's name may not have been given yet. */
+  #rule(path: string, slot: AddressSlot, policy: CheckedPolicy, signal?: AbortSignal): Promise<unknown> {
+    return this.#run(['nsenter', `--net=${path}`, 'nft', '-f', '-'], this.#namespaceRules(slot, policy), signal);
   }
 
   #namespaceRules(slot: AddressSlot, policy: CheckedPolicy): string {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { access, constants, readFile } from 'node:fs/promises';
 import { CommandError, type Exec } from '../../exec.js';
 import { type Accel, type GuestBoot, baseArguments, cpuModel, qemuBinary } from './machine.js';
-import { type VmUser, asUser, lookUpUser } from '../vmm/vm-user.js';
+import { asUser, lookUpUser, mayOpen } from '../vmm/vm-user.js';
 
 const DEADLINE_MS = { least: 10_000, most: 120_000 };
 /** A processor hashes these in 5 to 20 ms, and boots the test guest in a second. */
@@ -121,17 +121,6 @@ function deadlineOfThisMachine(): number {
   createHash('sha256').update(Buffer.alloc(YARDSTICK_BYTES)).digest();
   const asked = Math.round((performance.now() - begun) * DEADLINE_PER_YARDSTICK);
   return Math.min(Math.max(asked, DEADLINE_MS.least), DEADLINE_MS.most);
-}
-
-/** Asked of the kernel as that user, because mode bits do not tell of access control lists. */
-async function mayOpen(exec: Exec, user: VmUser, device: string): Promise<boolean> {
-  try {
-    await exec.run([...(await asUser(user, true)), 'test', '-r', device, '-a', '-w', device]);
-    return true;
-  } catch (err) {
-    if (err instanceof CommandError && err.exitCode === 1) return false;
-    throw err;
-  }
 }
 
 function lastLine(text: string): string {

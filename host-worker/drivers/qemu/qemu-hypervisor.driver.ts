@@ -1,9 +1,7 @@
-import { chmod, chown, open, readFile } from 'node:fs/promises';
-import { setTimeout as delay } from 'node:timers/promises';
+import { open, readFile } from 'node:fs/promises';
 import type { VmStatus } from '../../../activities/host/contract.js';
 import type { Hypervisor, VmSpec } from '../../../activities/host/ports.js';
 import { DomainError } from '../../../workflows/contract/errors.js';
-import { hasErrno } from '../../errno.js';
 import type { Exec } from '../../exec.js';
 import { KeyedMutex } from '../../keyed-mutex.js';
 import { SandboxFolders } from '../../sandbox-folder.js';
@@ -24,14 +22,8 @@ import { QmpClient } from './qmp-client.js';
 import { startFailure } from './start-failure.js';
 import { VmCgroup } from '../vmm/vm-cgroup.js';
 import { VmFolder } from '../vmm/vm-folder.js';
-import {
-  type ProcessIdentity,
-  findByArgument,
-  identify,
-  isAlive,
-  killProcess,
-  matchesInArguments,
-} from '../vmm/vm-process.js';
+import { type ProcessIdentity, findByArgument, isAlive, killProcess, matchesInArguments } from '../vmm/vm-process.js';
+import { confine, giveDisk, identifySpawned, untilItAnswers } from '../vmm/vm-start.js';
 import { type VmUser, asUser, lookUpUser, requireReachable } from '../vmm/vm-user.js';
 
 /** From the start of the process to its monitor. */
@@ -203,13 +195,7 @@ export class QemuHypervisor implements Hypervisor {
   async #prepareFiles(id: string, spec: VmSpec): Promise<void> {
     const { boot } = this.options;
     for (const path of [boot.kernel, boot.initramfs, spec.disk.path]) await requireReachable(this.user, path);
-    try {
-      await chown(spec.disk.path, this.user.uid, this.user.gid);
-      await chmod(spec.disk.path, 0o600);
-    } catch (err) {
-      if (!hasErrno(err, 'ENOENT')) throw err;
-      throw new DomainError('not_found', `the disk of ${id} is missing: ${spec.disk.path}`, {}, { cause: err });
-    }
+    await giveDisk(this.user, id, spec);
     await this.#folders.ensure(id);
     await this.#consoles.prepare(id, this.user);
   }
@@ -227,37 +213,21 @@ export class QemuHypervisor implements Hypervisor {
     try {
       const fds = memory === undefined ? [] : [memory.fd];
       const { pid } = await exec.spawnDetached(argv, { logFile: folder.log, fds });
-      const process = await identify(pid);
-      if (process === undefined) throw new DomainError('command_failed', `the process of VM ${id} ended at once`);
-      return process;
+      return await identifySpawned(id, pid);
     } finally {
       await memory?.close();
     }
   }
 
-  async #confine(id: string, pid: number, spec: VmSpec): Promise<void> {
-    const cache = this.options.accel === 'tcg' ? TRANSLATION_CACHE_MB : 0;
-    const limits = { vcpus: spec.vcpus, memoryMb: spec.memoryMb + cache + OVERHEAD_MB };
-    const missing = await this.#cgroup(id).adopt(pid, limits);
-    if (missing !== undefined) this.options.warn?.({ sandboxId: id, reason: missing }, 'VM without a control group');
+  #confine(id: string, pid: number, { vcpus, memoryMb }: VmSpec): Promise<void> {
+    const { accel, warn } = this.options;
+    const cache = accel === 'tcg' ? TRANSLATION_CACHE_MB : 0;
+    return confine(id, this.#cgroup(id), pid, { vcpus, memoryMb: memoryMb + cache + OVERHEAD_MB }, warn);
   }
 
-  /** There is no event for a socket that begins to listen, only for a process that will not. */
-  async #connectWhenUp(
-    process: ProcessIdentity,
-    folder: VmFolder,
-    signal: AbortSignal | undefined,
-  ): Promise<QmpClient> {
-    const deadline = Date.now() + MONITOR_TIMEOUT_MS;
-    for (let pause = 2; ; pause = Math.min(pause * 2, 20)) {
-      try {
-        return await QmpClient.connect(folder.control, { timeoutMs: MONITOR_TIMEOUT_MS, signal });
-      } catch (err) {
-        signal?.throwIfAborted();
-        if (Date.now() > deadline || !(await isAlive(process))) throw err;
-        await delay(pause, undefined, { signal });
-      }
-    }
+  #connectWhenUp(process: ProcessIdentity, folder: VmFolder, signal: AbortSignal | undefined): Promise<QmpClient> {
+    const connect = () => QmpClient.connect(folder.control, { timeoutMs: MONITOR_TIMEOUT_MS, signal });
+    return untilItAnswers(process, connect, MONITOR_TIMEOUT_MS, signal);
   }
 
   async #kill(id: string): Promise<void> {

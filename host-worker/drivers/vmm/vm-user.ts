@@ -41,6 +41,17 @@ export async function asUser(user: VmUser, kvm: boolean): Promise<string[]> {
   ];
 }
 
+/** Asked of the kernel as that user, because mode bits do not tell of access control lists. */
+export async function mayOpen(exec: Exec, user: VmUser, device: string): Promise<boolean> {
+  try {
+    await exec.run([...(await asUser(user, true)), 'test', '-r', device, '-a', '-w', device]);
+    return true;
+  } catch (err) {
+    if (err instanceof CommandError && err.exitCode === 1) return false;
+    throw err;
+  }
+}
+
 async function kvmGroup(): Promise<number | undefined> {
   try {
     const { gid, mode } = await stat('/dev/kvm');
