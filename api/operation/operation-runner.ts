@@ -35,7 +35,7 @@ export class OperationRunner {
     options: RunOptions,
   ): Promise<StartedOperation> {
     const { opId, waitMs, reason, discardMemory = false, network } = options;
-    await this.refuseEarly(sandbox, kind, discardMemory);
+    await this.refuseEarly(sandbox, kind, opId, discardMemory);
     const { id: sandboxId, teamId, templateId, hostId } = sandbox;
     const input = { opId, sandboxId, teamId };
     const target = { templateId, hostId, waitMs };
@@ -58,10 +58,12 @@ export class OperationRunner {
   private async refuseEarly(
     sandbox: SandboxEntity,
     kind: Exclude<OperationKind, 'create'>,
+    opId: string,
     discardMemory: boolean,
   ): Promise<void> {
     const open = (await this.operations.openOf(sandbox.teamId, [sandbox.id])).get(sandbox.id);
-    if (kind === 'destroy' || (kind === 'resume' && open?.kind === 'resume')) return;
+    // The same request again is not in its own way: the start joins the run.
+    if (open?.id === opId || kind === 'destroy' || (kind === 'resume' && open?.kind === 'resume')) return;
     const { state } = sandbox;
     const details = { state, ...(open ? { operation: { id: open.id, kind: open.kind } } : {}) };
     // An operation whose run is gone is one of the things that a recovery is for: the start tells which it is.

@@ -13,6 +13,10 @@ export interface SandboxFilter {
   metadata?: Record<string, string> | undefined;
 }
 
+/** Of a secret: neither a sandbox nor a build has come of its request. */
+const UNTAKEN = `NOT EXISTS (SELECT FROM sandboxes WHERE id = secret.id)
+  AND NOT EXISTS (SELECT FROM template_builds WHERE id = secret.id)`;
+
 /** Reads sandboxes, and writes what is not their lifecycle: that belongs to the control activities. */
 @Injectable()
 export class SandboxRepository {
@@ -95,8 +99,9 @@ export class SandboxRepository {
     );
   }
 
-  async removeSecret(id: string): Promise<void> {
-    await this.dataSource.manager.delete(SandboxSecretEntity, { id });
+  /** Of a request that was refused. One that came a second time may be refused because of what the first has made. */
+  async removeUntakenSecret(id: string): Promise<void> {
+    await this.dataSource.query(`DELETE FROM sandbox_secrets secret WHERE id = $1 AND ${UNTAKEN}`, [id]);
   }
 
   async accessToken(id: string): Promise<string | null> {
@@ -111,8 +116,7 @@ export class SandboxRepository {
   async removeAbandonedSecrets(): Promise<void> {
     await this.dataSource.query(
       `DELETE FROM sandbox_secrets secret WHERE created_at < now() - interval '1 day'
-         AND NOT EXISTS (SELECT FROM sandboxes WHERE id = secret.id)
-         AND NOT EXISTS (SELECT FROM template_builds WHERE id = secret.id)`,
+         AND ${UNTAKEN}`,
     );
   }
 }

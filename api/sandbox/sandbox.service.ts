@@ -42,13 +42,13 @@ export class SandboxService {
     const template = await this.templates.visible(teamId, body.template);
     if (!template) throw new DomainError('not_found', `there is no template ${body.template}; see GET /v1/templates`);
     const network = policyAsked(body);
-    const { opId, earlier } = await this.idempotency.begin(teamId, 'POST /v1/sandboxes', idempotencyKey, {
+    const begun = await this.idempotency.begin(teamId, 'POST /v1/sandboxes', idempotencyKey, {
       ...body,
       egress: network.egress,
     });
-    const sandboxId = sandboxIdOf(opId);
+    const sandboxId = sandboxIdOf(begun.opId);
     const input: CreateSandboxInput = {
-      opId,
+      opId: begun.opId,
       sandboxId,
       teamId,
       spec: {
@@ -64,21 +64,21 @@ export class SandboxService {
         cold: body.cold,
       },
     };
-    const started = await this.once(earlier, waitMs, async () => {
+    const started = await this.idempotency.once(teamId, begun, waitMs, async () => {
       await this.sandboxes.ensureSecret({ id: sandboxId, teamId, accessToken: newAccessToken(), env: body.env });
       return this.startCreate(input, template.id, waitMs);
     });
     throwFailure(started, sandboxId);
-    return new Reply(started.settled ? 201 : 202, await this.view.one(teamId, sandboxId), earlier !== null);
+    return new Reply(started.settled ? 201 : 202, await this.view.one(teamId, sandboxId), begun.earlier !== null);
   }
 
   private async startCreate(input: CreateSandboxInput, templateId: string, waitMs: number): Promise<StartedOperation> {
     try {
       return await this.starter.start({ kind: 'create', input, templateId, hostId: null, waitMs });
     } catch (error) {
-      // Refused for good: there is no sandbox that the secret could be of.
+      // Refused for good: unless it is there already, there is no sandbox that the secret could be of.
       if (error instanceof DomainError && error.code !== 'control_plane_unavailable') {
-        await this.sandboxes.removeSecret(input.sandboxId);
+        await this.sandboxes.removeUntakenSecret(input.sandboxId);
       }
       throw error;
     }
@@ -138,26 +138,13 @@ export class SandboxService {
     prepare: (sandbox: SandboxEntity) => Promise<void> = () => Promise.resolve(),
   ): Promise<Reply<SandboxDto>> {
     const sandbox = await this.known(teamId, id);
-    const { opId, earlier } = await this.idempotency.begin(teamId, `${kind} ${id}`, idempotencyKey, body);
-    const started = await this.once(earlier, waitMs, async () => {
+    const begun = await this.idempotency.begin(teamId, `${kind} ${id}`, idempotencyKey, body);
+    const started = await this.idempotency.once(teamId, begun, waitMs, async () => {
       await prepare(sandbox);
-      return this.runner.run(sandbox, kind, { ...options, opId, waitMs, reason: 'requested' });
+      return this.runner.run(sandbox, kind, { ...options, opId: begun.opId, waitMs, reason: 'requested' });
     });
     throwFailure(started, id);
-    return new Reply(started.settled ? 200 : 202, await this.view.one(teamId, id), earlier !== null);
-  }
-
-  /** Starts nothing when the same request did so before: it is answered from what became of that. */
-  private async once(
-    earlier: { id: string; kind: OperationKind; epoch: number; state: string; failure: StartedFailure } | null,
-    waitMs: number,
-    start: () => Promise<StartedOperation>,
-  ): Promise<StartedOperation> {
-    if (!earlier) return start();
-    const { id, kind, epoch, failure } = earlier;
-    if (waitMs === 0) return { opId: id, settled: null };
-    if (earlier.state === 'running') return start();
-    return { opId: id, settled: { opId: id, kind, epoch, ...(failure ? { failure } : {}) } };
+    return new Reply(started.settled ? 200 : 202, await this.view.one(teamId, id), begun.earlier !== null);
   }
 
   private async known(teamId: string, id: string): Promise<SandboxEntity> {
@@ -179,5 +166,3 @@ function policyAsked({ egress, network }: CreateSandboxDto): NetworkPolicy {
   const open = network?.egress ?? egress ?? true;
   return network ? toNetworkPolicy(network, open) : { egress: open };
 }
-
-type StartedFailure = NonNullable<StartedOperation['settled']>['failure'] | null;

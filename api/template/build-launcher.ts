@@ -95,7 +95,7 @@ export class BuildLauncher {
       const failure = await Promise.race([failed, delay(LOOK_EVERY_MS, null)]);
       if (!failure) continue;
       // It never was, so there is nothing that the secret could be of.
-      await this.secrets.removeSecret(buildId);
+      await this.secrets.removeUntakenSecret(buildId);
       throw failure.error;
     }
     throw new DomainError(

@@ -2,7 +2,7 @@ import { ttlWorkflowId } from '../../workflows/contract/ids.js';
 import type { Case } from './case.js';
 import { forgotten } from './checks/guest-memory.js';
 import type { HostView } from './checks/host-view.js';
-import { judgeEnd, judgePossessions } from './checks/judgement.js';
+import { judgeAnswer, judgeEnd, judgePossessions } from './checks/judgement.js';
 import { duplicated, leaked, lost, stuck } from './checks/violation.js';
 import { inParallel } from './in-parallel.js';
 import { ownOperations } from './quiet.js';
@@ -60,6 +60,9 @@ export class Examination {
     // What the reconciliation repaired is judged by how the repair ended.
     const repair = own.findLast(({ kind, reason }) => kind === 'recover' && reason !== 'requested');
     if (repair !== undefined) own = [repair];
+    else if (own[0] !== undefined && story.keeper !== true) {
+      one.blame(...judgeAnswer(await one.answer?.catch(() => undefined), own[0]));
+    }
     one.turnedBack = own.some((row) => !['succeeded', 'ready'].includes(row.state));
     const committed = one.track?.passages.some(({ step, edge }) => step === story.commit && edge === 'after') ?? false;
     one.blame(...judgeEnd(state, own, { success: story.success, undone: story.undone, committed }));

@@ -5,6 +5,7 @@ import { ControlRepository } from '../../api/control/control.repository.js';
 import { HostEntity } from '../../api/host/host.entity.js';
 import { OperationRequestEntity } from '../../api/operation/operation-request.entity.js';
 import { OperationEntity } from '../../api/operation/operation.entity.js';
+import { SandboxRepository } from '../../api/sandbox/sandbox.repository.js';
 import { SandboxSecretEntity } from '../../api/sandbox/sandbox-secret.entity.js';
 import { SandboxEntity } from '../../api/sandbox/sandbox.entity.js';
 import type { CreateSandboxInput, SandboxSpec } from '../../workflows/contract/operations.js';
@@ -109,6 +110,9 @@ describe('lifecycle in the database', () => {
       accessToken: 't',
       env: {},
     });
+    // A request that came twice may be refused because of what the first has made.
+    await new SandboxRepository(database.dataSource).removeUntakenSecret(sandboxId);
+    expect(await database.dataSource.manager.countBy(SandboxSecretEntity, { id: sandboxId })).toBe(1);
     const destroy = {
       opId: `d-${sandboxId}`,
       sandboxId,

@@ -54,6 +54,19 @@ describeOnPlatform('requests that meet', ({ api, stranger }) => {
       expect(refusal).toMatchObject({ status: 404, code: 'not_found' });
     });
 
+    it('joins itself while it is under way', async () => {
+      const { id } = await api.create();
+      const question = { headers: { 'idempotency-key': 'pause under way' } };
+      const path = `/v1/sandboxes/${id}/pause?wait=true`;
+      const once = api.ask<SandboxDto>('POST', path, question);
+      await eventually('the pause is under way', async () => (await api.operations(`sandbox_id=${id}&kind=pause`))[0]);
+      const again = await api.ask<SandboxDto>('POST', path, question);
+      expect([again.status, again.body.state]).toEqual([200, 'paused']);
+      expect([(await once).status, (await once).body.state]).toEqual([200, 'paused']);
+      expect(await api.operations(`sandbox_id=${id}&kind=pause`)).toHaveLength(1);
+      await api.destroy(id);
+    });
+
     it('pauses once, and answers the same when it is over', async () => {
       const question = { headers: { 'idempotency-key': 'pause' } };
       const path = `/v1/sandboxes/${made.id}/pause?wait=true`;

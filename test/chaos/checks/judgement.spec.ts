@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import type { Possessions } from './host-view.js';
-import { judgeEnd, judgePossessions, type Expectation } from './judgement.js';
+import { judgeAnswer, judgeEnd, judgePossessions, type Expectation } from './judgement.js';
 
 const nothing: Possessions = {
   vmms: [],
@@ -99,5 +99,23 @@ describe('how an operation ends', () => {
     const failure = { code: 'timeout', step: 'killVm', message: 'no', needsAttention: ['vm: busy'] };
     expect(end('running', [row('failed', { failure })])).toEqual(['leaked']);
     expect(end('pausing', [row('running')])).toEqual(['stuck']);
+  });
+});
+
+describe('what its caller was told', () => {
+  const told = (status: number, code: string | undefined, state: string) =>
+    judgeAnswer({ status, code }, { state }).map(({ kind }) => kind);
+
+  it('is what became of the request', () => {
+    expect(told(200, undefined, 'succeeded')).toEqual([]);
+    expect(told(201, undefined, 'ready')).toEqual([]);
+    expect(told(500, 'command_failed', 'failed')).toEqual([]);
+    expect(told(202, undefined, 'failed')).toEqual([]);
+  });
+
+  it('is no refusal by its own operation, and no success of one that failed', () => {
+    expect(told(409, 'operation_in_progress', 'succeeded')).toEqual(['lost']);
+    expect(told(200, undefined, 'failed')).toEqual(['lost']);
+    expect(judgeAnswer(undefined, { state: 'succeeded' }).map(({ kind }) => kind)).toEqual(['stuck']);
   });
 });

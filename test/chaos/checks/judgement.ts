@@ -1,4 +1,5 @@
 import type { SandboxState } from '../../../workflows/contract/states.js';
+import type { Answered } from '../caller.js';
 import type { OperationRow } from '../records.js';
 import type { Possessions } from './host-view.js';
 import { duplicated, leaked, lost, stuck, type Violation } from './violation.js';
@@ -82,6 +83,19 @@ export function judgeEnd(
   return state === expected.undone
     ? []
     : [lost(`the operation ${operation.state}${why} and it is ${state} instead of ${expected.undone}`)];
+}
+
+/** What the caller was told in the end, however often it had to ask, is what became of its request. */
+export function judgeAnswer(
+  answer: Pick<Answered, 'status' | 'code'> | undefined,
+  { state }: Pick<OperationRow, 'state'>,
+): Violation[] {
+  if (answer === undefined) return [stuck('its caller never got an answer')];
+  const { status, code = '' } = answer;
+  // Accepted: nothing was said about the end.
+  if (status === 202) return [];
+  const succeeded = state === 'succeeded' || state === 'ready';
+  return status < 400 === succeeded ? [] : [lost(`its caller was told ${`${status} ${code}`.trim()} and it ${state}`)];
 }
 
 function released(has: Possessions): Violation[] {
