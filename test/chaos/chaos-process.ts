@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { RotatingLog } from '../../cli/platform/rotating-log.js';
 import { describeEnd, Service, type ServiceSpec } from '../../cli/platform/service.js';
+import { hasErrno } from '../../host-worker/errno.js';
 
 export const PROCESS_NAMES = ['api', 'control-worker', 'host-worker', 'temporal', 'postgres'] as const;
 export type ProcessName = (typeof PROCESS_NAMES)[number];
@@ -26,6 +27,7 @@ export class ChaosProcess implements Killable {
   readonly #log: RotatingLog;
   #service: Service | undefined;
   #wanted = false;
+  #isOver = false;
 
   constructor(
     private readonly spec: ServiceSpec,
@@ -49,6 +51,7 @@ export class ChaosProcess implements Killable {
   async start(): Promise<void> {
     this.#wanted = true;
     for (let attempt = 1; ; attempt++) {
+      if (this.#isOver) throw new Error(`${this.spec.name} is not started any more: its platform ends`);
       this.#log.write(`--- ${new Date().toISOString()} starting ${this.spec.argv.join(' ')}`);
       const service = new Service(this.spec, this.#log);
       this.#service = service;
@@ -66,11 +69,18 @@ export class ChaosProcess implements Killable {
 
   async kill(): Promise<void> {
     this.#wanted = false;
-    process.kill(this.pid, 'SIGKILL');
+    try {
+      process.kill(this.pid, 'SIGKILL');
+    } catch (error) {
+      // It was about to end by itself.
+      if (!hasErrno(error, 'ESRCH')) throw error;
+    }
     await this.#service?.exited;
   }
 
+  /** For good: whoever was about to start it again does not. */
   async stop(): Promise<void> {
+    this.#isOver = true;
     this.#wanted = false;
     await this.#service?.stop();
     this.#log.close();

@@ -77,8 +77,7 @@ class Soak {
     const over = AbortSignal.timeout(this.options.minutes * 60_000);
     const gauge = new MemoryGauge(this.rig);
     const others = [gauge.run(over), this.#killAgainAndAgain(over), this.#tellNowAndThen(over)];
-    await Promise.all(this.#actors.map((actor) => actor.run(over)));
-    await Promise.all(others);
+    await Promise.all([...others, ...this.#actors.map((actor) => actor.run(over))]);
     say('time is up; what is left is looked at and ended');
     await Promise.all(this.#actors.map((actor) => this.#turn(() => actor.end())));
     const leaks = (await this.rig.leaks.find()).map(leaked);
