@@ -2,22 +2,7 @@
  * One project per tier of tests. `npm test -- <tier>` runs them through test/tools/run-tests.ts; for one file:
  * `NODE_OPTIONS=--experimental-vm-modules npx jest --selectProjects unit workflows/contract/states.spec.ts`
  */
-
-/** The same language that tsc compiles: legacy decorators with metadata for Nest, imports left as they are written. */
-const swc = {
-  sourceMaps: 'inline',
-  jsc: {
-    target: 'es2022',
-    parser: { syntax: 'typescript', decorators: true },
-    transform: {
-      legacyDecorator: true,
-      decoratorMetadata: true,
-      useDefineForClassFields: true,
-      verbatimModuleSyntax: true,
-    },
-    keepClassNames: true,
-  },
-};
+import { SWC_OPTIONS } from './test/tools/swc-options.mjs';
 
 /**
  * @param {string} displayName the tier's name
@@ -34,7 +19,7 @@ function tier(displayName, testMatch, extra = {}) {
     testPathIgnorePatterns: ['/node_modules/', '<rootDir>/dist/', '/fixtures/'],
     modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/test/rules/fixtures/'],
     extensionsToTreatAsEsm: ['.ts'],
-    transform: { '^.+\\.ts$': ['@swc/jest', swc] },
+    transform: { '^.+\\.ts$': ['@swc/jest', SWC_OPTIONS] },
     moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },
     // Nest's decorators need the metadata API before the first class is read.
     setupFiles: ['reflect-metadata'],

@@ -84,7 +84,7 @@ export class ChaosPlatform {
       if (kind.lab !== undefined) {
         const { memoryMb } = kind.lab;
         const memory = memoryMb === undefined ? {} : { memoryMb };
-        platform.#lab = await LabHostMachine.start({ directory: join(home.directory, 'lab'), note, ...memory });
+        platform.#lab = await LabHostMachine.start({ directory: join(home.directory, 'lab'), ...memory });
       }
       await platform.#startServers(config, { postgresPort, temporalPort, uiPort });
       await platform.#startOwn(config);

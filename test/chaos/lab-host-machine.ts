@@ -1,10 +1,6 @@
-import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
-import { labEnvironment } from '../lab/lab-environment.js';
-import { ensureLabImages, makeTreeImage } from '../lab/lab-disks.js';
-import { Lab } from '../lab/lab.js';
+import { LabRig } from '../lab/lab-rig.js';
+import type { Lab } from '../lab/lab.js';
 import type { MachineSnapshot } from '../support/machine-facts.js';
-import { ROOT } from '../support/root.js';
 import { HostView, type HostFacts } from './checks/host-view.js';
 import { type EyeQuestion, type PackedSnapshot, unpacked } from './eye-protocol.js';
 import { directoriesOf, type HostMachine, type Places } from './host-machine.js';
@@ -23,9 +19,9 @@ const MEMORY_MB = 6_144;
 export interface LabMachineOptions {
   /** Where the lab's disks and logs are kept. */
   directory: string;
+  /** The host's. */
   name?: string;
   memoryMb?: number;
-  note: (text: string) => void;
 }
 
 /** A stand-in for a production host, for the host worker of a platform whose other processes run here. */
@@ -41,14 +37,13 @@ export class LabHostMachine implements HostMachine {
     readonly memoryMb: number,
   ) {}
 
-  static async start({ directory, name, memoryMb = MEMORY_MB, note }: LabMachineOptions): Promise<LabHostMachine> {
-    const { cacheDir, cloudHypervisor } = labEnvironment();
-    const images = await ensureLabImages(cacheDir, note);
-    await mkdir(directory, { recursive: true });
-    const tree = join(directory, 'tree.ext4');
-    await makeTreeImage(ROOT, tree, cloudHypervisor);
-    const more = name === undefined ? {} : { name };
-    const lab = await Lab.start({ images, tree, directory: join(directory, 'disks'), memoryMb, ...more });
+  static async start({
+    directory,
+    name = 'torpor-lab',
+    memoryMb = MEMORY_MB,
+  }: LabMachineOptions): Promise<LabHostMachine> {
+    const rig = await LabRig.open({ directory });
+    const lab = await rig.start(name, { memoryMb });
     try {
       const url = `http://127.0.0.1:${await lab.forward(DATA_PLANE_PORT)}`;
       const machine = new LabHostMachine(lab, { url, listen: `0.0.0.0:${DATA_PLANE_PORT}` }, memoryMb);

@@ -1,24 +1,7 @@
 import { readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Options, transform } from '@swc/core';
-
-/** As jest.config.mjs compiles them. */
-const OPTIONS: Options = {
-  swcrc: false,
-  sourceMaps: 'inline',
-  module: { type: 'es6' },
-  jsc: {
-    target: 'es2022',
-    parser: { syntax: 'typescript', decorators: true },
-    transform: {
-      legacyDecorator: true,
-      decoratorMetadata: true,
-      useDefineForClassFields: true,
-      verbatimModuleSyntax: true,
-    },
-    keepClassNames: true,
-  },
-};
+import { transform } from '@swc/core';
+import { SWC_MODULE_OPTIONS } from '../tools/swc-options.mjs';
 
 /** The build has its own; planted violations are not there to be run. */
 const LEFT_OUT = new Set(['node_modules', 'dist', 'fixtures']);
@@ -33,7 +16,7 @@ export async function compileTree(folder: string): Promise<void> {
   const next = sources.values();
   const workers = Array.from({ length: AT_A_TIME }, async () => {
     for (const source of next) {
-      const { code } = await transform(await readFile(source, 'utf8'), { ...OPTIONS, filename: source });
+      const { code } = await transform(await readFile(source, 'utf8'), { ...SWC_MODULE_OPTIONS, filename: source });
       await writeFile(source.replace(/\.ts$/, '.js'), code);
     }
   });

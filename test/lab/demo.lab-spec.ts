@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { describeWhen } from '../support/needs.js';
-import { labEnvironment } from './lab-environment.js';
+import { CLOUD_HYPERVISOR, labEnvironment } from './lab-environment.js';
 import { LabRig } from './lab-rig.js';
 import { OutsideServers } from './outside-servers.js';
 import type { Lab } from './lab.js';
@@ -24,7 +24,7 @@ interface Told {
 
 describeWhen(
   labEnvironment().cloudHypervisor !== undefined,
-  'Cloud Hypervisor on PATH or in TORPOR_CLOUD_HYPERVISOR_BIN',
+  CLOUD_HYPERVISOR,
   'torpor demo on a production host',
   () => {
     const ended = new AbortController();

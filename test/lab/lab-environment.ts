@@ -1,6 +1,9 @@
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
+/** What a skip says that lacks the binary. */
+export const CLOUD_HYPERVISOR = 'Cloud Hypervisor on PATH or in TORPOR_CLOUD_HYPERVISOR_BIN';
+
 export interface LabEnvironment {
   cacheDir: string;
   /** Is in no package registry: it is tested where somebody has it. */

@@ -1,4 +1,4 @@
-import { rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ROOT } from '../support/root.js';
 import { ensureLabImages, type LabImages, makeTreeImage } from './lab-disks.js';
@@ -6,24 +6,33 @@ import { labEnvironment } from './lab-environment.js';
 import { labScratch } from './lab-scratch.js';
 import { Lab, type LabOptions } from './lab.js';
 
-/** The labs of one test file: one set of images, and an end for all of them. */
+export interface LabRigOptions {
+  /** The working tree to take in, with its dist/ if it is built. This one by default. */
+  tree?: string;
+  /** Kept; by default there is one that goes with the rig. */
+  directory?: string;
+}
+
+/** Labs that belong together: one set of images, and an end for all of them. */
 export class LabRig {
   readonly #labs: Lab[] = [];
 
   private constructor(
-    /** Goes with the rig. */
+    /** Of the images made for these labs; each lab has a folder of its name in it. */
     readonly directory: string,
+    private readonly isKept: boolean,
     private readonly images: LabImages,
     private readonly tree: string,
   ) {}
 
-  static async open(tree = ROOT): Promise<LabRig> {
+  static async open({ tree = ROOT, directory: kept }: LabRigOptions = {}): Promise<LabRig> {
     const { cacheDir, cloudHypervisor } = labEnvironment();
     const images = await ensureLabImages(cacheDir, console.error);
-    const directory = await labScratch();
+    const directory = kept ?? (await labScratch());
+    await mkdir(directory, { recursive: true });
     const image = join(directory, 'tree.ext4');
     await makeTreeImage(tree, image, cloudHypervisor);
-    return new LabRig(directory, images, image);
+    return new LabRig(directory, kept !== undefined, images, image);
   }
 
   /** The name is the host's, and that of its disks: to start one again, see Lab.boot. */
@@ -41,6 +50,6 @@ export class LabRig {
 
   async close(): Promise<void> {
     await Promise.all(this.#labs.map((lab) => lab.kill()));
-    await rm(this.directory, { recursive: true, force: true });
+    if (!this.isKept) await rm(this.directory, { recursive: true, force: true });
   }
 }

@@ -1,20 +1,19 @@
-import { readFile, readdir, rm } from 'node:fs/promises';
+import { readFile, readdir } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { ROOT } from '../support/root.js';
 import { countJestResults } from '../tools/jest-results.js';
 import type { TestCounts } from '../tools/test-counts.js';
 import type { Tier } from '../tools/tiers.js';
-import { ensureLabImages, makeTreeImage } from './lab-disks.js';
 import { labEnvironment } from './lab-environment.js';
-import { labScratch } from './lab-scratch.js';
-import { Lab } from './lab.js';
+import { LabRig } from './lab-rig.js';
+import type { Lab } from './lab.js';
 
 /** Suites that need a production host's kernel. They run in the lab; the others run where the developer is. */
 const INSIDE =
   /^test\/(conformance\/(disk\/(dm-snapshot(?!-simulated)|file-copy)|network\/netns|hypervisor\/cloud-hypervisor).*|support\/leak-check|lab\/.*)\.host-spec\.ts$/;
 
 /** Of these, what the tier lab-faults runs and the tier lab does not. Those of netns run outside in any full run. */
-const FAULTS = /dm-snapshot-faults|netns-(crash|leftovers|policy)/;
+const FAULTS = /dm-snapshot-(crashes|faults)|netns-(crash|leftovers|policy)/;
 
 const RESULTS = '/tmp/results.json';
 /** Of the console, when something failed. */
@@ -29,26 +28,20 @@ export async function runLabTier(tier: Tier, patterns: readonly string[]): Promi
     console.log(`${tier.name}: no suite that runs inside matches ${patterns.join(' ')}`);
     return { passed: 0, failed: 0, skips: [], problems: [] };
   }
-  const directory = await labScratch();
   const begun = performance.now();
   const since = () => `${((performance.now() - begun) / 1000).toFixed(1)} s`;
+  let rig: LabRig | undefined;
   try {
-    const { cacheDir, cloudHypervisor } = labEnvironment();
-    const images = await ensureLabImages(cacheDir, console.log);
-    const tree = join(directory, 'tree.ext4');
-    await makeTreeImage(ROOT, tree, cloudHypervisor);
+    rig = await LabRig.open();
     console.log(`lab: images ready after ${since()}`);
-    const lab = await Lab.start({ images, tree, directory });
-    console.log(`lab: up after ${since()}; ${specs.length} suites, Cloud Hypervisor: ${cloudHypervisor ?? 'none'}`);
-    try {
-      return await runInside(lab, specs, join(directory, 'results.json'), tier.deadlineMinutes * 60_000);
-    } finally {
-      await lab.kill();
-    }
+    const lab = await rig.start(tier.name);
+    const { cloudHypervisor = 'none' } = labEnvironment();
+    console.log(`lab: up after ${since()}; ${specs.length} suites, Cloud Hypervisor: ${cloudHypervisor}`);
+    return await runInside(lab, specs, join(rig.directory, 'results.json'), tier.deadlineMinutes * 60_000);
   } catch (err) {
     return problem(err instanceof Error ? err.message : String(err));
   } finally {
-    await rm(directory, { recursive: true, force: true });
+    await rig?.close();
   }
 }
 

@@ -1,13 +1,10 @@
 /** `npm run lab:shell`: a stand-in host for a person at a terminal. */
-import { mkdir, rm } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { TerminalInput } from '../../cli/terminal-input.js';
 import { ROOT } from '../support/root.js';
 import { AS_ROOT, LAB_ENVIRONMENT } from './lab-agent.js';
-import { ensureLabImages, makeTreeImage } from './lab-disks.js';
-import { labEnvironment } from './lab-environment.js';
-import { labScratch } from './lab-scratch.js';
+import { LabRig } from './lab-rig.js';
 import { Lab } from './lab.js';
 
 const HELP = `NAME
@@ -55,25 +52,21 @@ if (values.help) {
 }
 
 async function main(): Promise<number> {
-  const { cacheDir, cloudHypervisor } = labEnvironment();
-  const say = (line: string) => void process.stderr.write(`${line}\n`);
-  const images = await ensureLabImages(cacheDir, say);
-  const directory = values.keep === undefined ? await labScratch() : resolve(values.keep);
-  await mkdir(directory, { recursive: true });
+  const kept = values.keep === undefined ? {} : { directory: resolve(values.keep) };
+  const rig = await LabRig.open({ tree: resolve(values.tree), ...kept });
   try {
-    const tree = join(directory, 'tree.ext4');
-    await makeTreeImage(resolve(values.tree), tree, cloudHypervisor);
     const started = performance.now();
     const memory = values.memory === undefined ? {} : { memoryMb: Number(values.memory) };
-    const lab = await Lab.start({ images, tree, directory, init: values.systemd ? 'systemd' : 'fast', ...memory });
-    say(`lab up after ${((performance.now() - started) / 1000).toFixed(1)} s; its disks and logs: ${directory}`);
+    const lab = await rig.start('lab', { init: values.systemd ? 'systemd' : 'fast', ...memory });
+    const seconds = ((performance.now() - started) / 1000).toFixed(1);
+    process.stderr.write(`lab up after ${seconds} s; its disks and logs: ${rig.directory}\n`);
     try {
       return values.run === undefined ? await terminal(lab) : await script(lab, values.run);
     } finally {
       await lab.stop();
     }
   } finally {
-    if (values.keep === undefined) await rm(directory, { recursive: true, force: true });
+    await rig.close();
   }
 }
 

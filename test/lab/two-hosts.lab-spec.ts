@@ -12,7 +12,7 @@ import { sandboxOf, verbRequest } from '../chaos/stories.js';
 import type { Page } from '../support/e2e-api.js';
 import { eventually } from '../support/e2e-eventually.js';
 import { describeWhen } from '../support/needs.js';
-import { labEnvironment } from './lab-environment.js';
+import { CLOUD_HYPERVISOR, labEnvironment } from './lab-environment.js';
 
 const DRIVERS = { hypervisor: 'cloud-hypervisor', disk: 'dm-snapshot' };
 const MEMORY_MB = 3_584;
@@ -32,7 +32,7 @@ const NAMES = Object.keys(STORIES) as Story[];
 
 describeWhen(
   labEnvironment().cloudHypervisor !== undefined,
-  'Cloud Hypervisor on PATH or in TORPOR_CLOUD_HYPERVISOR_BIN',
+  CLOUD_HYPERVISOR,
   'two hosts, of which one loses its power',
   () => {
     const run = `h${process.pid}-${Date.now().toString(36)}`;
@@ -99,8 +99,7 @@ describeWhen(
         expect(new Set(made.map(({ host_id }) => host_id))).toEqual(new Set([firstHost?.id]));
 
         const directory = join(platform.home.directory, 'lab-two');
-        const note = (text: string): void => void notes.push(text);
-        second = await LabHostMachine.start({ directory, name: 'torpor-lab-two', memoryMb: MEMORY_MB, note });
+        second = await LabHostMachine.start({ directory, name: 'torpor-lab-two', memoryMb: MEMORY_MB });
         secondWorker = await platform.labWorker(second, DRIVERS, 'host-worker-two');
         await secondWorker.start();
         await online(2);

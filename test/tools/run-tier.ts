@@ -1,6 +1,7 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { CLOUD_HYPERVISOR, labEnvironment } from '../lab/lab-environment.js';
 import { runLabTier } from '../lab/lab-tier.js';
 import { ROOT } from '../support/root.js';
 import { countGoResults, failedGoOutput } from './go-results.js';
@@ -71,9 +72,12 @@ async function runGoTier(tier: Tier): Promise<TestCounts> {
   ]);
 }
 
-/** A cross-section of the kill matrix; the whole of it is `npm run test:chaos`. */
+/** A part of the kill matrix; the whole of it is `npm run test:chaos`. */
 async function runMatrixTier(tier: Tier, options: readonly string[]): Promise<TestCounts> {
-  const argv = [process.execPath, '--import', './test/tools/typescript.mjs', 'test/chaos/matrix.ts', '--short'];
+  const { matrix = [] } = tier;
+  if (matrix.includes('--lab') && labEnvironment().cloudHypervisor === undefined)
+    return skipped(`${tier.name}: the kill cases`, `needs ${CLOUD_HYPERVISOR}`);
+  const argv = [process.execPath, '--import', './test/tools/typescript.mjs', 'test/chaos/matrix.ts', ...matrix];
   const { exitCode, stdout } = await runCommand([...argv, ...options], {
     output: 'both',
     deadlineMs: tier.deadlineMinutes * 60_000,
@@ -88,6 +92,10 @@ async function runMatrixTier(tier: Tier, options: readonly string[]): Promise<Te
 function ranSomething(tier: Tier, counts: TestCounts): TestCounts {
   const any = counts.passed + counts.failed + counts.skips.length + counts.problems.length > 0;
   return any ? counts : problem(`${tier.name}: no test was found`);
+}
+
+function skipped(test: string, reason: string): TestCounts {
+  return { passed: 0, failed: 0, skips: [{ test, reason }], problems: [] };
 }
 
 function problem(text: string): TestCounts {

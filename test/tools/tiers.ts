@@ -16,6 +16,8 @@ export interface Tier {
   deadlineMinutes: number;
   /** Runs only when it is named: it needs what takes long to make. */
   onDemand?: true;
+  /** Of a kill matrix: which part of it. */
+  matrix?: readonly string[];
 }
 
 export const TIERS: readonly Tier[] = [
@@ -28,13 +30,18 @@ export const TIERS: readonly Tier[] = [
   { name: 'conformance', runner: 'jest', needs: 'setup', light: false, files: 1, deadlineMinutes: 20 },
   { name: 'e2e', runner: 'jest', needs: 'setup', light: false, files: 1, deadlineMinutes: 40 },
   { name: 'runbook', runner: 'jest', needs: 'setup', light: false, files: 1, deadlineMinutes: 20 },
-  { name: 'chaos', runner: 'matrix', needs: 'setup', light: false, files: 1, deadlineMinutes: 20 },
+  { name: 'chaos', runner: 'matrix', needs: 'setup', light: false, files: 1, deadlineMinutes: 20, matrix: ['--short'] },
   // Under emulation its suites take longer than a full run may.
   { name: 'lab', runner: 'lab', needs: 'setup', light: false, files: 1, deadlineMinutes: 60, onDemand: true },
   // Faults at every step of a driver: more than a full run should wait for under emulation.
   { name: 'lab-faults', runner: 'lab', needs: 'setup', light: false, files: 1, deadlineMinutes: 120, onDemand: true },
   // Whole platforms on emulated machines: each test takes minutes.
   { name: 'lab-trials', runner: 'jest', needs: 'setup', light: false, files: 1, deadlineMinutes: 180, onDemand: true },
+  // Kills processes around real VMs of a production host's drivers.
+  {
+    ...{ name: 'lab-chaos', runner: 'matrix', needs: 'setup', light: false, files: 1, deadlineMinutes: 120 },
+    ...{ onDemand: true, matrix: ['--lab'] },
+  },
   // Compiles a production Temporal server first.
   { name: 'cluster', runner: 'jest', needs: 'setup', light: false, files: 1, deadlineMinutes: 40, onDemand: true },
 ];

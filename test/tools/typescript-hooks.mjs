@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { transform } from '@swc/core';
+import { SWC_MODULE_OPTIONS } from './swc-options.mjs';
 
 /**
  * Sources import `./x.js`, the name the compiler will give `./x.ts`; before compilation only the latter exists.
@@ -19,16 +20,6 @@ export function resolve(specifier, context, next) {
 export async function load(url, context, next) {
   if (!url.startsWith('file:') || !url.endsWith('.ts')) return next(url, context);
   const filename = fileURLToPath(url);
-  const { code } = await transform(await readFile(filename, 'utf8'), {
-    filename,
-    swcrc: false,
-    sourceMaps: 'inline',
-    module: { type: 'es6' },
-    jsc: {
-      target: 'es2022',
-      parser: { syntax: 'typescript', decorators: true },
-      transform: { legacyDecorator: true, decoratorMetadata: true, verbatimModuleSyntax: true },
-    },
-  });
+  const { code } = await transform(await readFile(filename, 'utf8'), { ...SWC_MODULE_OPTIONS, filename });
   return { format: 'module', source: code, shortCircuit: true };
 }

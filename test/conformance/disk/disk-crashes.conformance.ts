@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { Disk } from '../../../activities/host/ports.js';
+import { type Death, DyingExec } from '../dying-exec.js';
 import { type MachineDiskHarness, idsFor, makeDetached } from './disk-harness.js';
-import { type Death, DyingExec } from './dying-exec.js';
 
 /** Emulated machines take a second for some commands, and there are many. */
 const TIMEOUT_MS = 600_000;
@@ -128,7 +128,7 @@ export function describeDiskCrashes(
       const ended = scenario.act(worker, id, path, dying.signal).catch((err: unknown) => {
         if (!dying.signal.aborted) throw err;
       });
-      await Promise.race([ended, dying.died()]);
+      await Promise.race([ended, dying.died]);
       const next = await harness.restarted();
       try {
         await scenario.verify(next, id, path);

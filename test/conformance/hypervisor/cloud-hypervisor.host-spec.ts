@@ -8,6 +8,7 @@ import { CloudHypervisor } from '../../../host-worker/drivers/cloud-hypervisor/c
 import { newVm } from '../../../host-worker/drivers/cloud-hypervisor/vm-config.js';
 import { VmFolder } from '../../../host-worker/drivers/vmm/vm-folder.js';
 import { findByArgument } from '../../../host-worker/drivers/vmm/vm-process.js';
+import { CLOUD_HYPERVISOR } from '../../lab/lab-environment.js';
 import { describeWhen } from '../../support/needs.js';
 import { REAL_FILES } from '../harness-files.js';
 import { allowOnDemand, findCloudHypervisor, openCloudHypervisorLab } from './cloud-hypervisor-lab.js';
@@ -19,7 +20,7 @@ import { VM_USER } from './hypervisor-lab.js';
 
 const PATIENCE_MS = 900_000;
 const binary = await findCloudHypervisor();
-const NEED = 'Cloud Hypervisor on PATH or in TORPOR_CLOUD_HYPERVISOR_BIN, root, and /dev/kvm open to its group';
+const NEED = `${CLOUD_HYPERVISOR}, root, and /dev/kvm open to its group`;
 const MEMORY = 'memory-ranges';
 
 type Lab = Awaited<ReturnType<typeof openCloudHypervisorLab>>;

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { NetworkAttachment } from '../../../activities/host/ports.js';
 import type { NetnsNetwork } from '../../../host-worker/drivers/netns/netns-network.driver.js';
 import type { NetworkPolicy } from '../../../workflows/contract/network-policy.js';
-import { DyingExec } from './dying-exec.js';
+import { DyingExec } from '../dying-exec.js';
 import { NetnsLab, RUN, exec } from './netns-lab.js';
 
 const id = `crash${RUN}`;
@@ -56,7 +56,7 @@ describe('a worker that dies in the middle', () => {
         const before = lab.driver({ poolSize });
         await before.ensureHostTable();
         await prepare(before);
-        const dying = new DyingExec(n, when);
+        const dying = new DyingExec(exec, n, when);
         const outcome = await Promise.race([dying.died, call(lab.dying({ poolSize, exec: dying }))]);
         if (outcome === 'died') deaths += 1;
 
@@ -85,7 +85,7 @@ describe('a worker that dies in the middle', () => {
     for (const when of ['before', 'after'] as const) {
       for (let n = 1; n < FAR_BEYOND; n += 1) {
         await lab.driver().ensure(id, OPEN);
-        const dying = new DyingExec(n, when);
+        const dying = new DyingExec(exec, n, when);
         const outcome = await Promise.race([dying.died, lab.dying({ exec: dying }).remove(id)]);
         await lab.driver().remove(id);
         expect([when, n, await lab.leftovers()]).toEqual([when, n, []]);
