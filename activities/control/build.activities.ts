@@ -79,7 +79,7 @@ async function sameUnderWay(tx: ControlTransaction, input: TemplateBuildInput): 
   );
 }
 
-async function finishBuild(
+export async function finishBuild(
   tx: ControlTransaction,
   { buildId, state, artefact, failure }: Parameters<ControlActivities['finishBuild']>[0],
   now: Date,

@@ -23,7 +23,7 @@ const HOST: HostSituation = { online: true, watched: true, overlooked: 0, silent
 function look(changes: Partial<Comparison> = {}): Comparison {
   const now = changes.now ?? [ROW];
   const none = new Set<string>();
-  const asked = { verdicts: new Map(), tidying: none, runLost: none, unkept: none, host: HOST };
+  const asked = { verdicts: new Map(), tidying: none, runLost: none, buildsLost: none, unkept: none, host: HOST };
   return { hostId: 'h', before: now, now, holdings: [HELD], ...asked, ...changes };
 }
 
@@ -145,6 +145,18 @@ describe('a comparison finds', () => {
     expect(more.map(({ kind }) => kind)).toEqual(others);
     const lost = { now: [row({ state: 'pausing', open: true })], runLost: new Set(['s']), holdings };
     expect(kinds(look(lost))).toEqual(['epoch_behind', ...others]);
+  });
+
+  it.each(['paused', 'error'] as const)('vm_unexpected where a sandbox that is %s has one', (state) => {
+    const now = [row({ state })];
+    expect(kinds(look({ now, holdings: [held({ vm: 'frozen', snapshots: [3] })] }))).toEqual(['vm_unexpected']);
+    expect(kinds(look({ now, holdings: [held({ vm: 'absent', snapshots: [3] })] }))).toEqual([]);
+  });
+
+  it('build_lost of a build that nobody carries on', () => {
+    expect(compare(look({ buildsLost: new Set(['b']) }))).toMatchObject([
+      { kind: 'build_lost', hostId: 'h', sandboxId: 'b', epoch: null },
+    ]);
   });
 
   it('keeper_missing, unless what mends its machine starts the keeper too', () => {

@@ -19,6 +19,8 @@ export interface Comparison {
   tidying: ReadonlySet<string>;
   /** Sandboxes in the middle of an operation of which no run is open. */
   runLost: ReadonlySet<string>;
+  /** Builds that say that they run and of which no run is open. */
+  buildsLost: ReadonlySet<string>;
   /** Sandboxes with a timeout and no keeper. */
   unkept: ReadonlySet<string>;
   host: HostSituation | null;
@@ -57,11 +59,12 @@ export function settledRows(before: readonly SurveyedSandbox[], now: readonly Su
 
 /** What is not as it should be. Touches nothing and asks nobody. */
 export function compare(comparison: Comparison): Finding[] {
-  const { hostId, before, now } = comparison;
+  const { hostId, before, now, buildsLost } = comparison;
   const still = settledRows(before, now);
   return [
     ...(hostId === null ? [] : hostFindings(hostId, comparison)),
     ...still.flatMap((row) => rowFindings(row, comparison)),
+    ...[...buildsLost].map((id) => buildFinding(id, hostId)),
     ...(hostId === null ? [] : leftovers(hostId, comparison)),
   ];
 }
@@ -81,6 +84,10 @@ function hostFindings(hostId: string, { host, holdings }: Comparison): Finding[]
     ...(host.watched ? [] : [about('watch_missing', {})]),
     ...(host.online && holdings === null ? [about('host_unasked', {})] : []),
   ];
+}
+
+function buildFinding(id: string, hostId: string | null): Finding {
+  return { kind: 'build_lost', hostId, sandboxId: id, epoch: null, before: { state: 'running' } };
 }
 
 function rowFindings(row: SurveyRow, { holdings, runLost, unkept }: Comparison): Finding[] {
@@ -130,7 +137,10 @@ function machineFinding(row: SurveyRow, { vm, snapshots }: Holding): FindingKind
       // What an operation left half done may run and be of no use: a recovery has to look.
       return vm === 'running' && !row.unfinished ? 'found' : 'unresolved';
     case 'paused':
-      return snapshots.includes(row.generation) ? null : 'snapshot_lost';
+      if (!snapshots.includes(row.generation)) return 'snapshot_lost';
+      return vm === 'absent' ? null : 'vm_unexpected';
+    case 'error':
+      return vm === 'absent' ? null : 'vm_unexpected';
     default:
       return null;
   }

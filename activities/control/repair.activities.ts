@@ -2,6 +2,7 @@ import { activityInfo } from '@temporalio/activity';
 import { DomainError } from '../../workflows/contract/errors.js';
 import type { Finding, Reconciled } from '../../workflows/contract/findings.js';
 import type { SandboxState } from '../../workflows/contract/states.js';
+import { finishBuild } from './build.activities.js';
 import { supersede } from './claim.activities.js';
 import type { Shown } from './compare.js';
 import { eachOf } from './concurrency.js';
@@ -76,6 +77,8 @@ class Repairs {
         return this.tellSnapshotLost(finding);
       case 'epoch_behind':
         return this.raiseEpoch(finding);
+      case 'build_lost':
+        return this.endBuild(finding);
       case 'keeper_missing':
         return this.keep(finding);
       case 'host_silent':
@@ -86,6 +89,7 @@ class Repairs {
       case 'orphan':
         return { outcome: 'waiting', after: { why: 'hosts remove orphans' } };
       case 'unknown':
+      case 'vm_unexpected':
       case 'host_unasked':
         return { outcome: 'kept', after: {} };
     }
@@ -177,6 +181,15 @@ class Repairs {
     const { timeoutSeconds, expiresAt, startedAt } = before;
     const deadline = expiresAt ?? (timeoutSeconds === 0 ? null : this.deadline(timeoutSeconds));
     return { state, startedAt: startedAt ?? this.now(), pausedAt: null, expiresAt: deadline, failure: null };
+  }
+
+  /** As if its run had said so: its room on the host is free, and the template can be built again. */
+  private async endBuild({ sandboxId }: Finding): Promise<Outcome> {
+    const message = 'its run ended without closing it: it was terminated in Temporal, or lost there';
+    const failure = { step: 'workflow', code: 'stale_operation', message } as const;
+    const end = { buildId: sandboxId ?? '', state: 'failed', failure } as const;
+    await this.store.transaction((tx) => finishBuild(tx, end, this.now()));
+    return repaired({ state: end.state });
   }
 
   private async keep(finding: Finding): Promise<Outcome> {

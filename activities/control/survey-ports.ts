@@ -31,6 +31,8 @@ export interface SurveyStore {
   hostLease(id: string): Promise<HostLease | null>;
   /** Not those that are stopped. `null`: those that never reached a host. */
   rowsOf(hostId: string | null): Promise<SurveyRow[]>;
+  /** Template builds that say that they run there. */
+  runningBuilds(hostId: string): Promise<string[]>;
   /** The same rows read again, whatever became of them. */
   rows(ids: readonly string[]): Promise<SurveyRow[]>;
   verdicts(hostId: string, ids: readonly string[]): Promise<ReadonlyMap<string, Verdict>>;

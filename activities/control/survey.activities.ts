@@ -40,6 +40,7 @@ export function createSurveyActivities({ survey }: ControlStore, temporal: Askin
         verdicts,
         tidying: await openOf(temporal, endedAmong(verdicts), buildWorkflowId),
         runLost: await runLostAmong(survey, temporal, still.filter(isMidway)),
+        buildsLost: hostId === null ? new Set() : await buildsLostOn(survey, temporal, hostId),
         unkept: await unkeptAmong(survey, temporal, hostId, still),
         host: hostId === null ? null : await situationOf(survey, temporal, hostId, now),
       });
@@ -86,6 +87,15 @@ async function runLostAmong(survey: SurveyStore, temporal: Asking, midway: reado
     survey,
     midway.filter(({ id }) => !open.has(id)),
   );
+}
+
+/** One whose row says that it has ended since Temporal was asked is none. */
+async function buildsLostOn(survey: SurveyStore, temporal: Asking, hostId: string): Promise<Set<string>> {
+  const running = await survey.runningBuilds(hostId);
+  const open = await openOf(temporal, running, buildWorkflowId);
+  const lost = running.filter((id) => !open.has(id));
+  const still = lost.length === 0 ? [] : await survey.runningBuilds(hostId);
+  return new Set(lost.filter((id) => still.includes(id)));
 }
 
 /** An operation that has said `running` may not yet have started the keeper: while its run is open nothing is missing. */

@@ -59,6 +59,14 @@ export class SurveyQueries implements SurveyStore {
     );
   }
 
+  async runningBuilds(hostId: string): Promise<string[]> {
+    const rows = await this.dataSource.query<{ id: string }[]>(
+      `SELECT id FROM template_builds WHERE host_id = $1 AND state = 'running' ORDER BY id`,
+      [hostId],
+    );
+    return rows.map(({ id }) => id);
+  }
+
   rows(ids: readonly string[]): Promise<SurveyRow[]> {
     return this.dataSource.query<SurveyRow[]>(`${ROWS} WHERE s.id = ANY($1)`, [ids]);
   }

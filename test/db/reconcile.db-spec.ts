@@ -6,7 +6,12 @@ import type { Holding } from '../../activities/host/contract.js';
 import { ControlRepository } from '../../api/control/control.repository.js';
 import { DomainError } from '../../workflows/contract/errors.js';
 import type { Finding, Reconciled } from '../../workflows/contract/findings.js';
-import { hostWatchWorkflowId, sandboxWorkflowId, ttlWorkflowId } from '../../workflows/contract/ids.js';
+import {
+  buildWorkflowId,
+  hostWatchWorkflowId,
+  sandboxWorkflowId,
+  ttlWorkflowId,
+} from '../../workflows/contract/ids.js';
 import { clear, FakeControlTemporal, holding, SandboxRows } from './control-rig.js';
 import { startDatabase, type TestDatabase } from './database.js';
 import { insertHost } from './host-row.js';
@@ -99,6 +104,34 @@ describe('a reconciliation in the database', () => {
       expect(await activities.compareHost({ hostId: null, before, holdings: null })).toMatchObject([
         { kind: 'run_lost', hostId: null, sandboxId },
       ]);
+    });
+  });
+
+  describe('build_lost', () => {
+    const build = { buildId: 'b1', templateId: 'minimal', teamId: 'team', vcpus: 1, memoryMb: 512, image: 'minimal' };
+    const begin = () => activities.beginBuild({ ...build, setup: [], runId: 'r' });
+    const row = async () => (await sql<object>('SELECT state, failure FROM template_builds WHERE id = $1', 'b1'))[0];
+
+    it('is a build of which no run is open: it has failed, and what it left is an orphan', async () => {
+      await begin();
+      temporal.open.add(buildWorkflowId('b1'));
+      const held = [holding('b1')];
+      expect(await kinds(held)).toEqual([]);
+      temporal.open.delete(buildWorkflowId('b1'));
+      const found = await find(held);
+      expect(found).toMatchObject([{ kind: 'build_lost', hostId: 'h1', sandboxId: 'b1' }]);
+      expect(await outcomes(found)).toEqual(['build_lost repaired']);
+      expect(await row()).toMatchObject({ state: 'failed', failure: { code: 'stale_operation' } });
+      expect(await outcomes(found)).toEqual(['build_lost repaired']);
+      expect(await kinds(held)).toEqual(['orphan']);
+    });
+
+    it('is not one that ended while Temporal was asked', async () => {
+      await begin();
+      temporal.meanwhile = async (id) => {
+        if (id === buildWorkflowId('b1')) await activities.finishBuild({ buildId: 'b1', state: 'cancelled' });
+      };
+      expect(await kinds([])).toEqual([]);
     });
   });
 

@@ -8,11 +8,20 @@ export const FINDINGS = {
       'a recovery (or the destroy again) takes the sandbox over; of a paused one, which nothing has touched, the operation is closed',
     means: 'the row is in the middle of an operation and no run of it is open: it was terminated, or Temporal lost it',
   },
+  build_lost: {
+    repair: 'the build is failed; what it left on the host is an orphan from then on',
+    means: 'the row says that the build runs and no run of it is open: it was terminated, or Temporal lost it',
+  },
   vm_lost: {
     repair: 'a recovery boots it from its disk, or says why not',
     means: 'the row says running, the VM is gone',
   },
   vm_frozen: { repair: 'a recovery lets it run again', means: 'the VM stands still and no operation wants that' },
+  vm_unexpected: {
+    repair: null,
+    means:
+      'the sandbox is paused, or ended with an error, and a VM of it is there: resume or destroy it to be rid of it',
+  },
   unresolved: { repair: 'a recovery finds out', means: 'the sandbox is missing although its host answers' },
   found: { repair: 'the row says running again', means: 'the sandbox is missing and its VM runs, untouched' },
   host_silent: { repair: 'the row says missing', means: 'the host does not answer and its sandboxes count as running' },
