@@ -11,11 +11,11 @@ import { UndoStack } from '../../undo-stack.js';
 import { type AddressSlot, AddressSlots } from './address-slots.js';
 import { openTunNode } from './kernel-support.js';
 import { NetworkPool } from './network-pool.js';
-import { countersFrom, elementsOf, isUpWith } from './parse-output.js';
-import { type CheckedPolicy, GUEST_TABLE, checkedPolicy, namespaceRules } from './policy-rules.js';
-import { rateBatch } from './rate-limit.js';
-import { type HostRuleNames, INNER, egressRules, forgetRules, hostRules, neverReached } from './rulesets.js';
+import { isUpWith } from './parse-output.js';
+import { type CheckedPolicy, checkedPolicy } from './policy-rules.js';
+import { INNER } from './rulesets.js';
 import { NAMESPACES, SandboxDevices, insideBatch, namespaceOf, openForwarding } from './sandbox-devices.js';
+import { SandboxRules } from './sandbox-rules.js';
 import { type RunTool, allOf, toolRunner } from './tools.js';
 
 /** One for the machine, not for the run directory of one worker: addresses are the machine's. */
@@ -50,11 +50,10 @@ export interface NetnsOptions {
  */
 export class NetnsNetwork implements Network {
   readonly #slots: AddressSlots;
-  readonly #host: HostRuleNames;
   readonly #run: RunTool;
   readonly #devices: SandboxDevices;
   readonly #pool: NetworkPool;
-  readonly #never: string;
+  readonly #rules: SandboxRules;
   readonly #locks = new KeyedMutex();
   /** A link of that name without a record is foreign, or a living sandbox's whose record was deleted. */
   readonly #isFree = async (slot: AddressSlot): Promise<boolean> => !(await this.#devices.hasLink(slot));
@@ -69,16 +68,16 @@ export class NetnsNetwork implements Network {
       poolSize = 0,
       warn = () => {},
     } = options;
-    this.#host = {
+    const host = {
       table: hostTable(hostTag),
       // Interface names have 15 characters: "tp", six of the tag's hash, "n", the slot in base 36.
       vethPrefix: `tp${createHash('sha256').update(hostTag).digest('hex').slice(0, 6)}n`,
       cidr,
     };
-    this.#never = neverReached(cidr);
     this.#run = toolRunner(options.exec);
     this.#slots = new AddressSlots(slotsDir, cidr, hostTag, warn);
-    this.#devices = new SandboxDevices(this.#run, this.#host.vethPrefix, vmUser, namespacesDir);
+    this.#devices = new SandboxDevices(this.#run, host.vethPrefix, vmUser, namespacesDir);
+    this.#rules = new SandboxRules(this.#run, host, this.#devices);
     this.#pool = new NetworkPool({
       slots: this.#slots,
       size: poolSize,
@@ -96,9 +95,9 @@ export class NetnsNetwork implements Network {
   async ensureHostTable(): Promise<void> {
     await openTunNode();
     await openForwarding();
-    await this.#nft(hostRules(this.#host));
+    await this.#rules.ensureHostTable();
     await this.#slots.sweepUnplaced();
-    await this.#forgetLostLinks();
+    await this.#rules.forgetLostLinks();
     this.#pool.open();
   }
 
@@ -106,7 +105,7 @@ export class NetnsNetwork implements Network {
   async removeHostTableIfUnused(): Promise<void> {
     await this.close();
     if ((await this.list()).length > 0) return;
-    await this.#nft(`add table inet ${this.#host.table}\ndelete table inet ${this.#host.table}\n`);
+    await this.#rules.removeHostTable();
   }
 
   /** When the worker ends in good order: what is kept ahead goes, what sandboxes have stays. */
@@ -124,7 +123,7 @@ export class NetnsNetwork implements Network {
     return this.#locks.runExclusive(checkedId(id), async () => {
       const slot = await this.#slots.find(id);
       if (slot !== undefined && (await this.#isComplete(id, slot))) {
-        await this.#applyTo(slot, checked, this.#devices.pathFor(id), signal);
+        await this.#rules.replace(this.#devices.pathFor(id), slot, checked, signal);
         return attachmentAt(id, slot);
       }
       if (slot !== undefined) await this.#takeDown(id, slot);
@@ -138,15 +137,14 @@ export class NetnsNetwork implements Network {
       const slot = await this.#slots.find(id);
       if (slot === undefined || !(await this.#isComplete(id, slot)))
         throw new DomainError('not_found', `${id} has no network on this host`);
-      await this.#applyTo(slot, checked, this.#devices.pathFor(id), signal);
+      await this.#rules.replace(this.#devices.pathFor(id), slot, checked, signal);
     });
   }
 
   async counters(id: string): Promise<NetworkCounters | undefined> {
     if ((await this.find(id)) === undefined) return undefined;
-    const argv = ['nft', '-j', 'list', 'counters', 'table', 'ip', GUEST_TABLE];
     try {
-      return countersFrom(await this.#run(['nsenter', `--net=${this.#devices.pathFor(id)}`, ...argv]));
+      return await this.#rules.counters(this.#devices.pathFor(id));
     } catch (err) {
       // It may have been removed meanwhile.
       if ((await this.find(id)) === undefined) return undefined;
@@ -205,12 +203,7 @@ export class NetnsNetwork implements Network {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     await this.#devices.make(slot, id, signal);
-    await allOf([
-      ...(await this.#devices.inside(slot, signal)),
-      this.#rule(this.#devices.pathOf(slot), slot, policy, signal),
-      this.#admit(slot, policy, signal),
-      ...this.#limitNew(slot, policy, signal),
-    ]);
+    await allOf([...(await this.#devices.inside(slot, signal)), ...this.#rules.make(slot, policy, signal)]);
   }
 
   /**
@@ -220,26 +213,7 @@ export class NetnsNetwork implements Network {
   async #assign(slot: AddressSlot, id: string, policy: CheckedPolicy, signal: AbortSignal | undefined): Promise<void> {
     await this.#slots.setUse(slot, { id, complete: false });
     await this.#devices.rename(slot, id);
-    const isAsMade = this.#namespaceRules(slot, policy) === this.#namespaceRules(slot, OPEN);
-    await allOf([
-      ...(isAsMade ? [] : [this.#rule(this.#devices.pathOf(slot), slot, policy, signal)]),
-      ...(policy.letsOut ? [] : [this.#nft(forgetRules(this.#host, this.#devices.nameOf(slot)), signal)]),
-      ...this.#limitNew(slot, policy, signal),
-    ]);
-  }
-
-  /** Of a network that is in use: each of the three changes at once, and a repetition changes nothing. */
-  async #applyTo(
-    slot: AddressSlot,
-    policy: CheckedPolicy,
-    path: string,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    await allOf([
-      this.#rule(path, slot, policy, signal),
-      this.#admit(slot, policy, signal),
-      this.#limitRate(path, policy, signal),
-    ]);
+    await allOf(this.#rules.turn(slot, OPEN, policy, signal));
   }
 
   /** Takes no signal: half of it helps nobody, and undoing must not be cancelled. */
@@ -253,8 +227,7 @@ export class NetnsNetwork implements Network {
   }
 
   async #removeAll(slot: AddressSlot, id: string | undefined): Promise<void> {
-    const forgotten = this.#nft(forgetRules(this.#host, this.#devices.nameOf(slot)));
-    await allOf([this.#devices.remove(slot, id), forgotten]);
+    await allOf([this.#devices.remove(slot, id), this.#rules.forget(slot)]);
   }
 
   /** What bears the id's name though no slot record does. Where its slot went to another sandbox there is only the name. */
@@ -266,20 +239,12 @@ export class NetnsNetwork implements Network {
     else await this.#devices.unname(id);
   }
 
-  /** Takes links that are gone out of the set of those that may go out: a new one of that name must ask for it. */
-  async #forgetLostLinks(): Promise<void> {
-    const members = elementsOf(await this.#run(['nft', '-j', 'list', 'set', 'inet', this.#host.table, 'egress']));
-    const links = new Set(await this.#devices.links());
-    const lost = members.filter((element) => !links.has(element));
-    if (lost.length > 0) await this.#nft(lost.map((veth) => forgetRules(this.#host, veth)).join(''));
-  }
-
   /** Of one that a dead worker made ahead: its devices are up, and its rules are made again. */
   async #verify(slot: AddressSlot): Promise<boolean> {
     const name = this.#devices.nameOf(slot);
     try {
       const addresses = await this.#run(['ip', '-n', name, '-json', 'address', 'show']);
-      await this.#rule(this.#devices.pathOf(slot), slot, OPEN);
+      await this.#rules.inNamespace(this.#devices.pathOf(slot), slot, OPEN);
       return isUpWith(addresses, INNER.uplink, slot.guestSide) && isUpWith(addresses, INNER.tap, INNER.gateway);
     } catch {
       return false;
@@ -289,40 +254,12 @@ export class NetnsNetwork implements Network {
   /** Everything that goes into a network made ahead, so that another version or setting is told apart. */
   #recipe(): string {
     const slot = { index: 0, hostSide: '0.0.0.0', guestSide: '0.0.0.1' };
-    const text = `${insideBatch(slot, this.options.vmUser)}${this.#namespaceRules(slot, OPEN)}`;
+    const text = `${insideBatch(slot, this.options.vmUser)}${this.#rules.text(slot, OPEN)}`;
     return createHash('sha256').update(text).digest('hex').slice(0, 16);
-  }
-
-  /** `path`: of a new network the namespace's own, as the sandbox's name may not have been given yet. */
-  #rule(path: string, slot: AddressSlot, policy: CheckedPolicy, signal?: AbortSignal): Promise<unknown> {
-    return this.#run(['nsenter', `--net=${path}`, 'nft', '-f', '-'], this.#namespaceRules(slot, policy), signal);
-  }
-
-  #namespaceRules(slot: AddressSlot, policy: CheckedPolicy): string {
-    return namespaceRules(slot.guestSide, this.#never, policy);
-  }
-
-  /** Lets the guest out, or not; with it the host's rules, should somebody have flushed them. */
-  #admit(slot: AddressSlot, { letsOut }: CheckedPolicy, signal?: AbortSignal): Promise<unknown> {
-    return this.#nft(`${hostRules(this.#host)}${egressRules(this.#host, this.#devices.nameOf(slot), letsOut)}`, signal);
-  }
-
-  /** A new network has no limit that one would have to take away. */
-  #limitNew(slot: AddressSlot, policy: CheckedPolicy, signal: AbortSignal | undefined): Promise<unknown>[] {
-    const isLimited = policy.txMegabitsPerSecond !== undefined;
-    return isLimited ? [this.#limitRate(this.#devices.pathOf(slot), policy, signal)] : [];
-  }
-
-  #limitRate(path: string, policy: CheckedPolicy, signal: AbortSignal | undefined): Promise<unknown> {
-    return this.#run(['nsenter', `--net=${path}`, 'tc', '-batch', '-'], rateBatch(policy.txMegabitsPerSecond), signal);
   }
 
   async #isComplete(id: string, slot: AddressSlot): Promise<boolean> {
     return (await this.#slots.use(slot))?.complete === true && (await this.#devices.areNamed(slot, id));
-  }
-
-  #nft(rules: string, signal?: AbortSignal): Promise<unknown> {
-    return this.#run(['nft', '-f', '-'], rules, signal);
   }
 }
 
