@@ -3,10 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { VmStatus } from '../../../activities/host/contract.js';
 import type { Hypervisor, VmSpec } from '../../../activities/host/ports.js';
 import { DomainError } from '../../../workflows/contract/errors.js';
-import { removeTree, storageFailure } from '../../durable-file.js';
 import { KeyedMutex } from '../../keyed-mutex.js';
-import { measureMemory } from '../../saved-memory.js';
-import { saysDiskFull } from '../../system-failure.js';
 import { UndoStack } from '../../undo-stack.js';
 import { VmFolder, type VmRecord } from '../vmm/vm-folder.js';
 import {
@@ -22,9 +19,10 @@ import type { VmCounters, VmInfo } from './api-types.js';
 import { cpuSignature } from './cpu-signature.js';
 import { landlockOffer, onDemandOffer } from './host-support.js';
 import { bootCold, confineVmm, prepareFiles, restore, spawnVmm, untilVmmAnswers } from './launch.js';
-import { isLoading, untilLoaded } from './loading.js';
-import { type CloudHypervisorOptions, Machine } from './machine.js';
+import { untilLoaded } from './loading.js';
+import { BEHIND_SNAPSHOT_MS, type CloudHypervisorOptions, Machine } from './machine.js';
 import { RebootWatch } from './reboot-watch.js';
+import { saveVm } from './saving.js';
 import { startFailure } from './start-failure.js';
 import { findVersion } from './version.js';
 import { socketArgument } from './vmm-arguments.js';
@@ -34,8 +32,6 @@ const KILL_TIMEOUT_MS = 15_000;
 const SHUTDOWN_TIMEOUT_MS = 5_000;
 /** A VMM that has nothing else to do answers in this time, even on a busy machine. */
 const PROMPT_MS = 5_000;
-/** Longer than any snapshot, behind which a call may have to wait in the VMM. */
-const BEHIND_SNAPSHOT_MS = 11 * 60_000;
 
 /**
  * One Cloud Hypervisor process per VM, in a session and a control group of its own, inside the network namespace of its
@@ -122,7 +118,7 @@ export class CloudHypervisor implements Hypervisor {
       this.#saves.set(id, ended);
       const until = AbortSignal.any([ended.signal, ...(signal === undefined ? [] : [signal])]);
       try {
-        return await this.#save(id, file, until);
+        return await saveVm(this.machine, id, file, until);
       } finally {
         this.#saves.delete(id);
         await this.machine.workspace(id).dropSave();
@@ -200,45 +196,6 @@ export class CloudHypervisor implements Hypervisor {
       const log = await folder.logTail();
       throw await undo.unwind(signal?.aborted === true ? err : startFailure(id, spec, err, log));
     }
-  }
-
-  async #save(id: string, file: string, signal: AbortSignal): Promise<{ bytes: number; sha256: string }> {
-    signal.throwIfAborted();
-    // Answered only when a save that a worker before this one left behind is through.
-    const { state } = await this.machine.api(id).info({ timeoutMs: BEHIND_SNAPSHOT_MS, signal });
-    if (state !== 'Paused') {
-      throw new DomainError('state_conflict', `the VM of ${id} runs: freeze it before it is saved`);
-    }
-    const record = await this.machine.folder(id).record();
-    await this.#loaded(id, record, signal);
-    const workspace = this.machine.workspace(id);
-    const directory = await workspace.prepareSave();
-    // Not given up in the middle: the VMM would go on, and could be told nothing else until it is done.
-    await this.machine
-      .api(id)
-      .snapshot(directory)
-      .catch((err: unknown) => {
-        throw signal.aborted ? err : saveFailure(err, file);
-      });
-    signal.throwIfAborted();
-    try {
-      await workspace.handOver(file, { filled: record?.memory !== undefined });
-      const measured = await measureMemory(file);
-      signal.throwIfAborted();
-      return measured;
-    } catch (err) {
-      await removeTree(file);
-      throw err;
-    }
-  }
-
-  /** What is saved of a VM that still loads its memory would lack the rest. */
-  async #loaded(id: string, record: VmRecord | undefined, signal: AbortSignal): Promise<void> {
-    if (record?.memory === undefined || !(await isLoading(record.process, record.memory))) return;
-    const began = Date.now();
-    this.machine.warn({ sandboxId: id }, 'the save waits: the VM still loads the memory that it was restored from');
-    await untilLoaded(id, record.process, record.memory, signal);
-    this.machine.warn({ sandboxId: id, ms: Date.now() - began }, 'the VM has loaded its memory; the save goes on');
   }
 
   async #kill(id: string): Promise<void> {
@@ -326,15 +283,4 @@ export class CloudHypervisor implements Hypervisor {
       `process ${process.pid}, which is recorded as the VM of ${id}, is not; see \`ps -fp ${process.pid}\``,
     );
   }
-}
-
-/** Its own words of a full disk are in the refusal. */
-function saveFailure(err: unknown, file: string): unknown {
-  if (!(err instanceof DomainError) || !saysDiskFull(err.message)) return storageFailure(err, `writing ${file}`);
-  return new DomainError(
-    'disk_full',
-    `no space left while writing ${file}: ${err.message}; see \`df -h\` on the host`,
-    {},
-    { cause: err },
-  );
 }

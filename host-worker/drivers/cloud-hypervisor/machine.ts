@@ -11,6 +11,9 @@ import { EventLog } from './event-log.js';
 import type { Offer } from './host-support.js';
 import { Workspace } from './workspace.js';
 
+/** Longer than any snapshot, behind which a call may have to wait in the VMM. */
+export const BEHIND_SNAPSHOT_MS = 11 * 60_000;
+
 export interface CloudHypervisorOptions {
   exec: Exec;
   dataDir: string;
