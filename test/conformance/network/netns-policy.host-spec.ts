@@ -27,13 +27,18 @@ require('net').createServer((socket) => socket.on('error', () => {}).resume()).l
 /** Sends to whoever once said something, for ever. */
 const SENDER = `
 const socket = require('dgram').createSocket('udp4');
-socket.on('message', (_, from) => setInterval(() => socket.send('more', from.port, from.address), 20)).bind(Number(process.argv[1]), process.argv[2]);
+socket.once('message', (_, from) => setInterval(() => socket.send('more', from.port, from.address), 20)).bind(Number(process.argv[1]), process.argv[2]);
 `;
 
-/** Says something once and listens. */
+/** Says something until it is heard, and only listens from then on. */
 const SUBSCRIBER = `
 const socket = require('dgram').createSocket('udp4');
-socket.connect(Number(process.argv[2]), process.argv[1], () => socket.send('me'));
+socket.connect(Number(process.argv[2]), process.argv[1], () => {
+  const speaking = setInterval(() => socket.send('me'), 50);
+  socket.once('message', () => clearInterval(speaking));
+});
+// Nobody may listen there yet.
+socket.on('error', () => undefined);
 `;
 
 describe('the policy of a netns network', () => {
