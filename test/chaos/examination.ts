@@ -1,4 +1,5 @@
 import { ttlWorkflowId } from '../../workflows/contract/ids.js';
+import type { SandboxNetworkDto } from '../../api/sandbox/network.dto.js';
 import type { Case } from './case.js';
 import { forgotten } from './checks/guest-memory.js';
 import type { HostView } from './checks/host-view.js';
@@ -8,7 +9,7 @@ import { inParallel } from './in-parallel.js';
 import { ownOperations } from './quiet.js';
 import type { OperationRow, SandboxRow } from './records.js';
 import type { Rig } from './rig.js';
-import { createRequest, destroyRequest, sandboxOf, verbRequest } from './stories.js';
+import { createRequest, destroyRequest, LET_OUT, sandboxOf, verbRequest } from './stories.js';
 
 const AT_ONCE = 8;
 
@@ -49,6 +50,7 @@ export class Examination {
     one.blame(...judgePossessions(sandbox.state, await view.of(one.subject)));
     one.blame(...(await this.rig.doubled(one.subject)).map(duplicated));
     await this.#examineKeeper(one, sandbox);
+    if (one.plan.operation === 'network') await this.#examinePolicy(one, (await view.of(one.subject)).rules);
     await this.#examineGuest(one, sandbox.state);
   }
 
@@ -75,6 +77,14 @@ export class Examination {
     const wanted = state === 'running' && timeout_seconds > 0;
     if (wanted && !open) one.blame(lost(`nobody keeps its timeout: ${keeper} is not open`));
     if (!wanted && open) one.blame(leaked(`${keeper} is open although it is ${state}`));
+  }
+
+  /** A change of the policy is there as a whole or not at all, and the row says the same as the kernel. */
+  async #examinePolicy(one: Case, rules: string): Promise<void> {
+    const { policy } = await this.rig.api.get<SandboxNetworkDto>(`/v1/sandboxes/${one.subject}/network`);
+    const [wanted, said, done] = [!one.turnedBack, policy.allow.length > 0, rules.includes(LET_OUT)];
+    if (said !== wanted) one.blame(lost(`its row has the ${said ? 'new' : 'old'} network policy`));
+    if (done !== wanted) one.blame(lost(`its namespace has the ${done ? 'new' : 'old'} network policy`));
   }
 
   async #examineGuest(one: Case, state: string): Promise<void> {

@@ -4,7 +4,7 @@ import type { HostDirectories } from './checks/host-view.js';
 /** What can be asked about the machine of a host worker that is not this one. */
 export type EyeQuestion =
   | { look: 'host'; directories: HostDirectories }
-  | { look: 'taps'; namespace: string }
+  | { look: 'inside'; namespace: string }
   | { look: 'machine'; directories: readonly string[]; marks: readonly string[] }
   | { look: 'slots'; host: { hostDirectory: string; runDirectory: string } }
   | { look: 'kill'; pid: number };

@@ -3,7 +3,7 @@ import { text } from 'node:stream/consumers';
 import { readMachine } from '../support/machine-facts.js';
 import { takenSlots } from '../support/e2e-neighbours.js';
 import { type EyeQuestion, packed } from './eye-protocol.js';
-import { readHostFacts, readTaps } from './checks/host-view.js';
+import { readHostFacts, readInside } from './checks/host-view.js';
 
 /**
  * Runs in a lab beside its host worker and looks at the machine for whoever judges it from outside. It outlives the worker's
@@ -22,8 +22,8 @@ async function answer(question: EyeQuestion): Promise<unknown> {
   switch (question.look) {
     case 'host':
       return readHostFacts(question.directories);
-    case 'taps':
-      return readTaps(question.namespace);
+    case 'inside':
+      return readInside(question.namespace);
     case 'machine':
       return packed(await readMachine({ directories: question.directories, marks: question.marks }));
     case 'slots':

@@ -1,7 +1,7 @@
 import { LabRig } from '../lab/lab-rig.js';
 import type { Lab } from '../lab/lab.js';
 import type { MachineSnapshot } from '../support/machine-facts.js';
-import { HostView, type HostFacts } from './checks/host-view.js';
+import { HostView, type HostFacts, type Inside } from './checks/host-view.js';
 import { type EyeQuestion, type PackedSnapshot, unpacked } from './eye-protocol.js';
 import { directoriesOf, type HostMachine, type Places } from './host-machine.js';
 
@@ -75,7 +75,7 @@ export class LabHostMachine implements HostMachine {
 
   async view(): Promise<HostView> {
     const facts = await this.#ask<HostFacts>({ look: 'host', directories: directoriesOf(PLACES) });
-    return new HostView(facts, (namespace) => this.#ask<string[]>({ look: 'taps', namespace }));
+    return new HostView(facts, (namespace) => this.#ask<Inside>({ look: 'inside', namespace }));
   }
 
   async snapshot(marks: readonly string[]): Promise<MachineSnapshot> {

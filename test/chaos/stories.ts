@@ -10,6 +10,7 @@ export const OPERATIONS = [
   'recover',
   'recover-lost',
   'timeout-pause',
+  'network',
   'build',
 ] as const;
 export type OperationName = (typeof OPERATIONS)[number];
@@ -84,6 +85,14 @@ export function destroyRequest(id: string, key: string): Request {
   return { method: 'DELETE', path: `/v1/sandboxes/${id}?wait=true`, key };
 }
 
+/** An address that no policy names otherwise: whether the new one holds is seen by it. */
+export const LET_OUT = '192.0.2.7';
+
+function networkRequest(id: string, key: string): Request {
+  const body = { egress: false, allow: [{ cidr: LET_OUT, ports: '80' }] };
+  return { method: 'PUT', path: `/v1/sandboxes/${id}/network?wait=true`, body, key };
+}
+
 export const STORIES: Readonly<Record<OperationName, Story>> = {
   create: {
     from: null,
@@ -143,6 +152,14 @@ export const STORIES: Readonly<Record<OperationName, Story>> = {
     undone: 'running',
     commit: 'recordGeneration',
     keeper: true,
+  },
+  network: {
+    from: 'running',
+    kind: 'network',
+    request: (id, key) => networkRequest(id, key),
+    success: 'running',
+    undone: 'running',
+    commit: 'applyNetworkPolicy',
   },
   build: {
     from: null,

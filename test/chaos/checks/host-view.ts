@@ -8,6 +8,8 @@ export interface Possessions {
   vmms: number[];
   namespaces: string[];
   taps: string[];
+  /** What its namespace lets out, as the kernel lists it. */
+  rules: string;
   addresses: string[];
   overlays: string[];
   /** Mapped devices, where the disk is one. */
@@ -17,6 +19,9 @@ export interface Possessions {
   /** All files of the host worker that bear its id, tombstones of the journal left out. */
   files: string[];
 }
+
+/** What is in a namespace. */
+export type Inside = Pick<Possessions, 'taps' | 'rules'>;
 
 export interface HostDirectories {
   data: string;
@@ -46,13 +51,13 @@ export class HostView {
 
   constructor(
     private readonly facts: HostFacts,
-    private readonly taps: (namespace: string) => Promise<string[]>,
+    private readonly inside: (namespace: string) => Promise<Inside>,
   ) {
     this.#vmms = new Map(facts.vmms);
   }
 
   static async read(directories: HostDirectories): Promise<HostView> {
-    return new HostView(await readHostFacts(directories), readTaps);
+    return new HostView(await readHostFacts(directories), readInside);
   }
 
   allVmms(): number[] {
@@ -69,7 +74,7 @@ export class HostView {
     return {
       vmms: this.#vmms.get(id) ?? [],
       namespaces: there ? [namespace] : [],
-      taps: there ? await this.taps(namespace) : [],
+      ...(there ? await this.inside(namespace) : { taps: [], rules: '' }),
       addresses: this.facts.slots.filter(({ content }) => content.includes(`"${id}"`)).map(({ name }) => name),
       overlays: files.filter((path) => OVERLAY.test(path)),
       devices: this.facts.devices.filter((name) => name.includes(id)),
@@ -111,10 +116,14 @@ async function readSlots(): Promise<{ name: string; content: string }[]> {
   );
 }
 
-export async function readTaps(namespace: string): Promise<string[]> {
-  const { stdout } = await runCommand(['ip', '-n', namespace, '-json', '-details', 'link', 'show']);
-  const links = JSON.parse(stdout || '[]') as { ifname: string; linkinfo?: { info_kind?: string } }[];
-  return links.filter(({ linkinfo }) => linkinfo?.info_kind === 'tun').map(({ ifname }) => ifname);
+export async function readInside(namespace: string): Promise<Inside> {
+  const [shown, listed] = await Promise.all([
+    runCommand(['ip', '-n', namespace, '-json', '-details', 'link', 'show']),
+    runCommand(['ip', 'netns', 'exec', namespace, 'nft', 'list', 'ruleset']),
+  ]);
+  const links = JSON.parse(shown.stdout || '[]') as { ifname: string; linkinfo?: { info_kind?: string } }[];
+  const taps = links.filter(({ linkinfo }) => linkinfo?.info_kind === 'tun').map(({ ifname }) => ifname);
+  return { taps, rules: listed.stdout };
 }
 
 function names(directory: string): Promise<string[]> {

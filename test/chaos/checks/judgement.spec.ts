@@ -6,6 +6,7 @@ const nothing: Possessions = {
   vmms: [],
   namespaces: [],
   taps: [],
+  rules: '',
   addresses: [],
   overlays: [],
   devices: [],
