@@ -37,6 +37,7 @@ const RETRY_MS = 20;
 export class LabMachine {
   readonly exited: Promise<void>;
   #dead = false;
+  #wasKilled = false;
 
   private constructor(
     private readonly child: ChildProcess,
@@ -104,8 +105,14 @@ export class LabMachine {
     }
   }
 
+  /** By `kill`, rather than by itself. */
+  get wasKilled(): boolean {
+    return this.#wasKilled;
+  }
+
   /** At once, as a power cut: what the machine had not written is gone. */
   async kill(): Promise<void> {
+    this.#wasKilled = true;
     if (!this.#dead) this.child.kill('SIGKILL');
     await this.exited;
   }

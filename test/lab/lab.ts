@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { EnvdGuest } from '../../host-worker/drivers/envd/envd-guest.driver.js';
 import { LabAgent, type RunOptions, type RunResult } from './lab-agent.js';
@@ -27,8 +28,9 @@ export interface LabOptions {
 
 const AGENT_PORT = 49983;
 const DEFAULTS = { init: 'fast', memoryMb: 3072, cpus: 2, name: 'torpor-lab', bootDeadlineMs: 600_000 } as const;
-/** Of the console, in the message of a boot that failed. */
+/** Of the console, in the message of a lab that failed. */
 const SHOWN_CHARACTERS = 3_000;
+const MOMENT_MS = 500;
 
 /**
  * A stand-in for a production host: a stock kernel with device-mapper and KVM, booted under emulation. Several may run
@@ -75,8 +77,17 @@ export class Lab {
     }
   }
 
-  run(command: string | readonly string[], options?: RunOptions): Promise<RunResult> {
-    return this.agent.run(command, options);
+  /** Where the machine itself ends meanwhile, the error shows the end of its console: a kernel says there why. */
+  async run(command: string | readonly string[], options?: RunOptions): Promise<RunResult> {
+    const machine = this.#machine;
+    try {
+      return await this.agent.run(command, options);
+    } catch (cause) {
+      if (machine === undefined || options?.signal?.aborted === true) throw cause;
+      // A connection is cut a moment before its machine is known to be gone.
+      await Promise.race([machine.exited, delay(MOMENT_MS)]);
+      throw machine.running || machine.wasKilled ? cause : await this.#failure('ended by itself', cause);
+    }
   }
 
   putFile(local: string, inLab: string): Promise<void> {
@@ -173,11 +184,15 @@ export class Lab {
         gone.signal,
       );
     } catch (cause) {
-      const { directory } = this.options;
-      const console = (await this.console().catch(() => '')).slice(-SHOWN_CHARACTERS);
-      throw new Error(`the lab did not start (see ${directory}/qemu.log); the end of its console:\n${console}`, {
-        cause,
-      });
+      throw await this.#failure('did not start', cause);
     }
+  }
+
+  async #failure(what: string, cause: unknown): Promise<Error> {
+    const { directory, name = DEFAULTS.name } = this.options;
+    const console = (await this.console().catch(() => '')).slice(-SHOWN_CHARACTERS);
+    return new Error(`the lab ${name} ${what} (see ${directory}/qemu.log); the end of its console:\n${console}`, {
+      cause,
+    });
   }
 }
