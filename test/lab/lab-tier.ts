@@ -13,7 +13,7 @@ const INSIDE =
   /^test\/(conformance\/(disk\/(dm-snapshot(?!-simulated)|file-copy)|network\/netns|hypervisor\/cloud-hypervisor).*|support\/leak-check|lab\/.*)\.host-spec\.ts$/;
 
 /** Of these, what the tier lab-faults runs and the tier lab does not. Those of netns run outside in any full run. */
-const FAULTS = /dm-snapshot-(crashes|faults)|netns-(crash|leftovers|policy)/;
+const FAULTS = /dm-snapshot-(crashes|faults)|netns-(crash|leftovers|policy|pool)/;
 
 const RESULTS = '/tmp/results.json';
 /** Of the console, when something failed. */

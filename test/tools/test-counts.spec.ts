@@ -115,7 +115,7 @@ describe('the lines of skips', () => {
 describe('the choice of tiers', () => {
   it('is all that are not on demand, in their order, or those that were named', () => {
     expect(chooseTiers([]).tiers).toEqual(
-      TIERS.filter(({ name }) => !['lab', 'lab-faults', 'lab-trials', 'lab-chaos', 'cluster'].includes(name)),
+      TIERS.filter(({ name }) => !['lab-faults', 'lab-trials', 'lab-chaos', 'cluster'].includes(name)),
     );
     expect(chooseTiers(['cluster']).tiers.map(({ name }) => name)).toEqual(['cluster']);
     expect(chooseTiers(['workflow', 'unit', 'cli/']).tiers.map(({ name }) => name)).toEqual(['unit', 'workflow']);

@@ -31,9 +31,8 @@ export const TIERS: readonly Tier[] = [
   { name: 'e2e', runner: 'jest', needs: 'setup', light: false, files: 1, deadlineMinutes: 40 },
   { name: 'runbook', runner: 'jest', needs: 'setup', light: false, files: 1, deadlineMinutes: 20 },
   { name: 'chaos', runner: 'matrix', needs: 'setup', light: false, files: 1, deadlineMinutes: 20, matrix: ['--short'] },
-  // Under emulation its suites take longer than a full run may.
-  { name: 'lab', runner: 'lab', needs: 'setup', light: false, files: 1, deadlineMinutes: 60, onDemand: true },
-  // Faults at every step of a driver: more than a full run should wait for under emulation.
+  { name: 'lab', runner: 'lab', needs: 'setup', light: false, files: 1, deadlineMinutes: 60 },
+  // Faults at every step of a driver, networks made ahead: more than a full run should wait for under emulation.
   { name: 'lab-faults', runner: 'lab', needs: 'setup', light: false, files: 1, deadlineMinutes: 120, onDemand: true },
   // Whole platforms on emulated machines: each test takes minutes.
   { name: 'lab-trials', runner: 'jest', needs: 'setup', light: false, files: 1, deadlineMinutes: 180, onDemand: true },
