@@ -100,7 +100,9 @@ export async function restore(
     return adoptedConfig(saved, spec, surroundings(machine, id, spec));
   };
   const workspace = machine.workspace(id);
-  const { directory, memory } = await workspace.layOut(spec.memoryFile, adopt);
+  const { directory, memory, clockStands } = await workspace.layOut(spec.memoryFile, adopt);
+  if (!clockStands)
+    machine.warn({ sandboxId: id }, "the guest's clock may jump: its saved state is of an unknown form");
   const onDemand = machine.found.onDemand.usable && machine.options.eager !== true;
   if (onDemand) await onReading(memory);
   const from = { source_url: `file://${directory}`, memory_restore_mode: onDemand ? 'OnDemand' : 'Copy' } as const;

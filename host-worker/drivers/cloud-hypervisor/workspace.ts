@@ -7,6 +7,7 @@ import { hasErrno, isAbsent } from '../../errno.js';
 import type { Exec } from '../../exec.js';
 import { corrupt } from '../../saved-memory.js';
 import type { VmUser } from '../vmm/vm-user.js';
+import { withStandingClock } from './saved-clock.js';
 import { type SavedConfig, parseSavedConfig } from './vm-config.js';
 
 /** What the VMM writes of one VM, and reads of it again. */
@@ -49,18 +50,23 @@ export class Workspace {
     await removeTree(this.path);
   }
 
-  /** Lays the saved memory out for the VMM. Returns the directory to name to it, and what it will read from. */
+  /**
+   * Lays the saved memory out for the VMM. Returns the directory to name to it, what it will read from, and whether the
+   * guest's clock goes on where it stood.
+   */
   async layOut(
     memoryFile: string,
     adopt: (saved: SavedConfig) => SavedConfig,
-  ): Promise<{ directory: string; memory: FileIdentity }> {
-    const saved = await readSaved(memoryFile);
+  ): Promise<{ directory: string; memory: FileIdentity; clockStands: boolean }> {
+    const { config, state } = await readSaved(memoryFile);
+    const standing = withStandingClock(state);
     await removeTree(this.#restoring);
     await mkdir(this.#restoring, { mode: 0o755 });
-    for (const name of [MEMORY, STATE]) await this.#share(join(memoryFile, name), join(this.#restoring, name));
-    await writeFile(join(this.#restoring, CONFIG), JSON.stringify(adopt(saved)), { mode: 0o644 });
+    await this.#share(join(memoryFile, MEMORY), join(this.#restoring, MEMORY));
+    await this.#write(CONFIG, JSON.stringify(adopt(config)));
+    await this.#write(STATE, standing ?? state);
     const { dev, ino } = await stat(join(this.#restoring, MEMORY));
-    return { directory: this.#restoring, memory: { dev, ino } };
+    return { directory: this.#restoring, memory: { dev, ino }, clockStands: standing !== undefined };
   }
 
   /** Once the VMM has opened them the names are not needed; what it still reads stays until it closes it. */
@@ -98,6 +104,13 @@ export class Workspace {
     await readSaved(file);
     for (const path of [...files, file]) await syncPath(path);
     await syncPath(dirname(file));
+  }
+
+  /** For the VMM to read, and nobody else. */
+  async #write(name: string, text: string): Promise<void> {
+    const path = join(this.#restoring, name);
+    await writeFile(path, text, { mode: 0o440 });
+    await chown(path, 0, this.user.gid);
   }
 
   /** A second name for one file; across file systems, where there is no such thing, a copy without the zeroes. */
@@ -141,16 +154,22 @@ export class Workspace {
   }
 }
 
-/** The configuration of saved memory that is whole as far as its form tells; on demand, the VMM itself notices too late. */
-async function readSaved(directory: string): Promise<SavedConfig> {
-  const [config, state, memory] = await readParts(directory);
-  const saved = parseSavedConfig(config);
-  if (saved === undefined) throw corrupt(directory, `its ${CONFIG} is not that of such a VM`);
+interface Saved {
+  config: SavedConfig;
+  /** What the VMM needs to know beside it. */
+  state: string;
+}
+
+/** What was saved with memory that is whole as far as its form tells; on demand, the VMM itself notices too late. */
+async function readSaved(directory: string): Promise<Saved> {
+  const [text, state, memory] = await readParts(directory);
+  const config = parseSavedConfig(text);
+  if (config === undefined) throw corrupt(directory, `its ${CONFIG} is not that of such a VM`);
   if (!isJson(state)) throw corrupt(directory, `its ${STATE} is torn`);
-  if (memory !== saved.memory.size) {
-    throw corrupt(directory, `its ${MEMORY} has ${memory} bytes, for a guest with ${saved.memory.size}`);
+  if (memory !== config.memory.size) {
+    throw corrupt(directory, `its ${MEMORY} has ${memory} bytes, for a guest with ${config.memory.size}`);
   }
-  return saved;
+  return { config, state };
 }
 
 async function readParts(directory: string): Promise<[config: string, state: string, memoryBytes: number]> {

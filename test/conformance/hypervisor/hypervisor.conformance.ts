@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { Hypervisor, VmSpec } from '../../../activities/host/ports.js';
 import type { HarnessFiles } from '../harness-files.js';
@@ -5,6 +6,9 @@ import { type SavedMemoryFiles, savedInFiles } from './saved-memory-files.js';
 
 /** Guests boot under emulation on busy machines; how long that takes is for a bench to say. */
 const PATIENCE_MS = 900_000;
+const AWAY_MS = 3_000;
+/** Seconds; it is told with two digits. */
+const UPTIME_SLACK = 0.05;
 
 /** What a test sees of the inside of a guest. */
 export interface GuestView {
@@ -285,16 +289,21 @@ export function describeHypervisorConformance(name: string, make: () => Promise<
     );
 
     it(
-      'saves a restored guest and restores that',
+      'saves a restored guest and restores that, at the time at which it stood',
       async () => {
+        const begun = performance.now();
         const before = await guest.uptime();
         await guest.remember('second generation');
         const file = await save();
         await hypervisor.kill(id);
+        // A clock that goes on without its guest shows by this alone.
+        await delay(AWAY_MS);
         await hypervisor.start(id, { ...harness.spec, memoryFile: file });
         await guest.awake();
         expect([await guest.bootId(), await guest.remembered()]).toEqual([saved.bootId, 'second generation']);
-        expect(await guest.uptime()).toBeGreaterThanOrEqual(before);
+        const ran = (await guest.uptime()) - before;
+        expect(ran).toBeGreaterThanOrEqual(0);
+        expect(ran).toBeLessThanOrEqual((performance.now() - begun - AWAY_MS) / 1000 + UPTIME_SLACK);
         await hypervisor.kill(id);
         await memory.remove(file);
       },
