@@ -5,3 +5,7 @@ export function interruption(): Promise<never> {
       process.once(signal, () => reject(new Error(`ended by ${signal}`)));
   });
 }
+
+export function never(): Promise<never> {
+  return new Promise(() => undefined);
+}

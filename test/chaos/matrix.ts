@@ -3,7 +3,7 @@ import { Case, type CasePlan } from './case.js';
 import { hasRealVms } from './chaos-platform.js';
 import { leaked } from './checks/violation.js';
 import { Evidence } from './evidence.js';
-import { interruption } from './interruption.js';
+import { interruption, never } from './interruption.js';
 import { readOptions, type MatrixOptions } from './options.js';
 import { allCases, batches, crossSection, LITTLE_ROOM, ROOM, type Recorded } from './plan.js';
 import { lastLine, tableOf } from './report.js';
@@ -158,7 +158,11 @@ export async function main(args: readonly string[]): Promise<void> {
   const rig = await Rig.open({ qemu, cluster, times: TIMES, ...(lab === undefined ? {} : { lab }) });
   let good = false;
   try {
-    good = await Promise.race([new Matrix(rig, options).run(), interruption()]);
+    good = await Promise.race([
+      new Matrix(rig, options).run(),
+      interruption(),
+      rig.platform.lab?.lab.failed ?? never(),
+    ]);
   } finally {
     await rig.close(!good || options.keep);
   }

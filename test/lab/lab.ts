@@ -44,6 +44,8 @@ export class Lab {
   #machine: LabMachine | undefined;
   #agent: LabAgent | undefined;
 
+  #failed: Promise<never> = new Promise(() => undefined);
+
   private constructor(private readonly options: LabOptions) {}
 
   static async start(options: LabOptions): Promise<Lab> {
@@ -66,6 +68,11 @@ export class Lab {
       directory: this.options.directory,
     });
     this.#machine = machine;
+    this.#failed = machine.exited.then(async () => {
+      if (!machine.wasKilled) throw await this.#failure('ended by itself');
+      return new Promise<never>(() => undefined);
+    });
+    this.#failed.catch(() => undefined);
     try {
       // The same ports as before: servers outside may know them.
       for (const [port, local] of [...this.#forwards]) await machine.forward(port, local);
@@ -77,17 +84,19 @@ export class Lab {
     }
   }
 
-  /** Where the machine itself ends meanwhile, the error shows the end of its console: a kernel says there why. */
-  async run(command: string | readonly string[], options?: RunOptions): Promise<RunResult> {
-    const machine = this.#machine;
-    try {
-      return await this.agent.run(command, options);
-    } catch (cause) {
-      if (machine === undefined || options?.signal?.aborted === true) throw cause;
-      // A connection is cut a moment before its machine is known to be gone.
-      await Promise.race([machine.exited, delay(MOMENT_MS)]);
-      throw machine.running || machine.wasKilled ? cause : await this.#failure('ended by itself', cause);
-    }
+  /** Rejects when the machine that was booted last ends by itself, with the end of its console: a kernel says there why. */
+  get failed(): Promise<never> {
+    return this.#failed;
+  }
+
+  /** Ends with the machine, if that ends first. */
+  run(command: string | readonly string[], options?: RunOptions): Promise<RunResult> {
+    const running = this.agent.run(command, options).catch(async (cause: unknown) => {
+      // A connection is cut a moment before its machine is known to be gone, which says more.
+      if (options?.signal?.aborted !== true) await Promise.race([this.failed, delay(MOMENT_MS)]);
+      throw cause;
+    });
+    return Promise.race([running, this.failed]);
   }
 
   putFile(local: string, inLab: string): Promise<void> {
@@ -188,7 +197,7 @@ export class Lab {
     }
   }
 
-  async #failure(what: string, cause: unknown): Promise<Error> {
+  async #failure(what: string, cause?: unknown): Promise<Error> {
     const { directory, name = DEFAULTS.name } = this.options;
     const console = (await this.console().catch(() => '')).slice(-SHOWN_CHARACTERS);
     return new Error(`the lab ${name} ${what} (see ${directory}/qemu.log); the end of its console:\n${console}`, {
