@@ -68,6 +68,7 @@ describe('what a reconciliation remembers in the database', () => {
       await sql(`UPDATE sandboxes SET host_id = 'h2' WHERE id = $1`, moved);
       await build('built', 'failed');
       await build('building', 'running');
+      temporal.open.add(buildWorkflowId('building'));
       const hosts = new HostRepository(database.dataSource);
       const verdicts = await hosts.verdicts('h1', [gone, moved, 'built', 'building', 'never', 'no such\0id']);
       expect(Object.fromEntries(verdicts)).toEqual({

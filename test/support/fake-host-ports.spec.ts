@@ -42,8 +42,8 @@ function guestOf(host: FakeHost, id: string): GuestView {
         () => false,
       ),
     bootId: async () => host.vm(id).memory.bootId,
-    // What it has done is as good a clock as any: it only grows, and goes with the memory.
-    uptime: async () => host.vm(id).memory.notes.length,
+    // What it has done is as good a clock as any, a millisecond each: it only grows, and goes with the memory.
+    uptime: async () => host.vm(id).memory.notes.length / 1000,
     remember: async (text) => void host.vm(id).memory.notes.push(text),
     remembered: async () => host.vm(id).memory.notes.at(-1) ?? '',
   };
