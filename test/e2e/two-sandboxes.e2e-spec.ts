@@ -9,6 +9,10 @@ const PORT = 8080;
 const HOST_PORT = 18_181;
 const OUTSIDE = `203.0.113.2:${PORT}`;
 
+/** An emulated guest tries four ports of each. Links of sandboxes, of which a machine in use has hundreds, are alike. */
+const MOST_ADDRESSES = 12;
+const isOfSandbox = (link: string): boolean => link.startsWith('tp');
+
 /** Both may use the network: the case in which it is the rules that keep them apart. */
 describeOnPlatform('two sandboxes', ({ api, tier, atEnd }) => {
   const host = new TestNamespace(undefined);
@@ -60,10 +64,12 @@ describeOnPlatform('two sandboxes', ({ api, tier, atEnd }) => {
   });
 
   it('reach their host at none of its addresses, not even its platform', async () => {
-    const addresses = Object.values(networkInterfaces())
-      .flatMap((list) => list ?? [])
+    const addresses = Object.entries(networkInterfaces())
+      .toSorted(([one], [two]) => Number(isOfSandbox(one)) - Number(isOfSandbox(two)))
+      .flatMap(([, list]) => list ?? [])
       .filter(({ family, internal }) => family === 'IPv4' && !internal)
-      .map(({ address }) => address);
+      .map(({ address }) => address)
+      .slice(0, MOST_ADDRESSES);
     expect(addresses).toContain('203.0.113.1');
     for (const address of addresses)
       expect([address, await host.connect(address, HOST_PORT)]).toEqual([address, address]);
