@@ -11,7 +11,13 @@ import {
   isAlive,
   killProcess,
 } from '../../host-worker/drivers/vmm/vm-process.js';
-import { confine, identifySpawned, missingDisk, untilItAnswers } from '../../host-worker/drivers/vmm/vm-start.js';
+import {
+  confine,
+  identifySpawned,
+  isToStart,
+  missingDisk,
+  untilItAnswers,
+} from '../../host-worker/drivers/vmm/vm-start.js';
 import { storageFailure, syncPath } from '../../host-worker/durable-file.js';
 import { hasErrno } from '../../host-worker/errno.js';
 import type { Exec } from '../../host-worker/exec.js';
@@ -66,11 +72,7 @@ export class SimulatedHypervisor implements Hypervisor {
 
   start(id: string, spec: VmSpec, signal?: AbortSignal): Promise<void> {
     return this.#locks.runExclusive(id, async () => {
-      const status = await this.status(id);
-      if (status === 'running') return;
-      if (status === 'frozen') {
-        throw new DomainError('state_conflict', `the VM of ${id} exists and is frozen: unfreeze or kill it first`);
-      }
+      if (!isToStart(id, await this.status(id))) return;
       await this.#kill(id);
       await this.#start(id, spec, signal);
     });

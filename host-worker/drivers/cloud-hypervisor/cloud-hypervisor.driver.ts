@@ -14,6 +14,7 @@ import {
   killProcess,
   matchesInArguments,
 } from '../vmm/vm-process.js';
+import { isToStart } from '../vmm/vm-start.js';
 import { lookUpUser } from '../vmm/vm-user.js';
 import type { VmCounters, VmInfo } from './api-types.js';
 import { cpuSignature } from './cpu-signature.js';
@@ -65,11 +66,7 @@ export class CloudHypervisor implements Hypervisor {
 
   start(id: string, spec: VmSpec, signal?: AbortSignal): Promise<void> {
     return this.#locks.runExclusive(id, async () => {
-      const status = await this.status(id);
-      if (status === 'running') return;
-      if (status === 'frozen') {
-        throw new DomainError('state_conflict', `the VM of ${id} exists and is frozen: unfreeze or kill it first`);
-      }
+      if (!isToStart(id, await this.status(id))) return;
       await this.#kill(id);
       await this.#start(id, spec, signal);
     });

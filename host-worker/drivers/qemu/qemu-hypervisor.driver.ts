@@ -23,7 +23,7 @@ import { startFailure } from './start-failure.js';
 import { VmCgroup } from '../vmm/vm-cgroup.js';
 import { VmFolder } from '../vmm/vm-folder.js';
 import { type ProcessIdentity, findByArgument, isAlive, killProcess, matchesInArguments } from '../vmm/vm-process.js';
-import { confine, giveDisk, identifySpawned, untilItAnswers } from '../vmm/vm-start.js';
+import { confine, giveDisk, identifySpawned, isToStart, untilItAnswers } from '../vmm/vm-start.js';
 import { type VmUser, asUser, lookUpUser, requireReachable } from '../vmm/vm-user.js';
 
 /** From the start of the process to its monitor. */
@@ -79,11 +79,7 @@ export class QemuHypervisor implements Hypervisor {
 
   start(id: string, spec: VmSpec, signal?: AbortSignal): Promise<void> {
     return this.#locks.runExclusive(id, async () => {
-      const status = await this.status(id);
-      if (status === 'running') return;
-      if (status === 'frozen') {
-        throw new DomainError('state_conflict', `the VM of ${id} exists and is frozen: unfreeze or kill it first`);
-      }
+      if (!isToStart(id, await this.status(id))) return;
       if (await this.#folder(id).exists()) await this.#kill(id);
       await this.#start(id, spec, signal);
     });

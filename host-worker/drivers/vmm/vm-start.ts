@@ -1,5 +1,6 @@
 import { chmod, chown } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { VmStatus } from '../../../activities/host/contract.js';
 import type { VmSpec } from '../../../activities/host/ports.js';
 import { DomainError } from '../../../workflows/contract/errors.js';
 import { hasErrno } from '../../errno.js';
@@ -11,6 +12,12 @@ const LONGEST_PAUSE_MS = 20;
 
 /** Told what a VM has to do without. */
 type Warn = ((fields: Record<string, unknown>, message: string) => void) | undefined;
+
+/** Whether there is anything to start: not where it runs. One that stands still is in the middle of somebody's operation. */
+export function isToStart(id: string, status: VmStatus): boolean {
+  if (status !== 'frozen') return status === 'absent';
+  throw new DomainError('state_conflict', `the VM of ${id} exists and is frozen: unfreeze or kill it first`);
+}
 
 /** From here on the disk is the VM's own, and nobody else's but root's. */
 export async function giveDisk(user: VmUser, id: string, { disk }: VmSpec): Promise<void> {

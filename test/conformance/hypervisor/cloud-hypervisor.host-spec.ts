@@ -10,7 +10,6 @@ import { VmFolder } from '../../../host-worker/drivers/vmm/vm-folder.js';
 import { findByArgument } from '../../../host-worker/drivers/vmm/vm-process.js';
 import { CLOUD_HYPERVISOR } from '../../lab/lab-environment.js';
 import { describeWhen } from '../../support/needs.js';
-import { REAL_FILES } from '../harness-files.js';
 import { allowOnDemand, findCloudHypervisor, openCloudHypervisorLab } from './cloud-hypervisor-lab.js';
 import { guestOverHttp } from './guest-over-http.js';
 import { describeHypervisorOnMachine } from './hypervisor-machine.conformance.js';
@@ -36,20 +35,7 @@ describeWhen(binary !== undefined, NEED, 'cloud-hypervisor', () => {
 
   describeHypervisorConformance('cloud-hypervisor', async () => {
     const lab = await open(`cv${process.pid}`);
-    const spec = await lab.spec(128);
-    return {
-      hypervisor: await lab.hypervisor(),
-      id: lab.id,
-      spec,
-      guest: guestOverHttp(spec.network.hostAddress),
-      files: REAL_FILES,
-      savedMemory: savedInDirectories(MEMORY),
-      leastMemoryBytes: 1_000_000,
-      restarted: () => lab.hypervisor(),
-      newPath: () => lab.newPath(),
-      leftovers: () => lab.leftovers(),
-      dispose: () => lab.close(),
-    };
+    return { ...(await lab.harness(128)), savedMemory: savedInDirectories(MEMORY) };
   });
 
   describeHypervisorOnMachine('cloud-hypervisor', async () => {

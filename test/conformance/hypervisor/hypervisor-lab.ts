@@ -10,8 +10,9 @@ import { findByArgument } from '../../../host-worker/drivers/vmm/vm-process.js';
 import { ChildProcessExec, type Exec } from '../../../host-worker/exec.js';
 import { FileImageCatalogue } from '../../../host-worker/image-catalogue.js';
 import { namesIn } from '../../../host-worker/sandbox-folder.js';
+import { REAL_FILES } from '../harness-files.js';
 import { guestOverHttp } from './guest-over-http.js';
-import type { GuestView } from './hypervisor.conformance.js';
+import type { GuestView, HypervisorHarness } from './hypervisor.conformance.js';
 
 /** Exists everywhere; the platform's own user may not have been made yet. */
 export const VM_USER = 'nobody';
@@ -117,6 +118,23 @@ export class HypervisorLab<H extends Hypervisor> {
     const id = index === 0 ? this.id : `${this.id}n${index}`;
     const spec = await this.spec(memoryMb, id);
     return { id, spec, guest: guestOverHttp(spec.network.hostAddress) };
+  }
+
+  /** For the suite of the port, on this lab's first VM; the lab ends with it. */
+  async harness(memoryMb?: number): Promise<HypervisorHarness> {
+    const spec = await this.spec(memoryMb);
+    return {
+      hypervisor: await this.hypervisor(),
+      id: this.id,
+      spec,
+      guest: guestOverHttp(spec.network.hostAddress),
+      files: REAL_FILES,
+      leastMemoryBytes: 1_000_000,
+      restarted: () => this.hypervisor(),
+      newPath: () => this.newPath(),
+      leftovers: () => this.leftovers(),
+      dispose: () => this.close(),
+    };
   }
 
   newPath(): string {

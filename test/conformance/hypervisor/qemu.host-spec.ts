@@ -9,29 +9,12 @@ import {
 } from '../../../host-worker/drivers/qemu/qemu-hypervisor.driver.js';
 import { VmFolder } from '../../../host-worker/drivers/vmm/vm-folder.js';
 import { findByArgument } from '../../../host-worker/drivers/vmm/vm-process.js';
-import { REAL_FILES } from '../harness-files.js';
-import { guestOverHttp } from './guest-over-http.js';
 import { describeHypervisorConformance } from './hypervisor.conformance.js';
 import { type HypervisorLab, VM_USER } from './hypervisor-lab.js';
 import { describeHypervisorOnMachine } from './hypervisor-machine.conformance.js';
 import { openQemuLab } from './qemu-lab.js';
 
-describeHypervisorConformance('qemu', async () => {
-  const lab = await openQemuLab(`hv${process.pid}`);
-  const spec = await lab.spec();
-  return {
-    hypervisor: await lab.hypervisor(),
-    id: lab.id,
-    spec,
-    guest: guestOverHttp(spec.network.hostAddress),
-    files: REAL_FILES,
-    leastMemoryBytes: 1_000_000,
-    restarted: () => lab.hypervisor(),
-    newPath: () => lab.newPath(),
-    leftovers: () => lab.leftovers(),
-    dispose: () => lab.close(),
-  };
-});
+describeHypervisorConformance('qemu', async () => (await openQemuLab(`hv${process.pid}`)).harness());
 
 describeHypervisorOnMachine('qemu', async () => {
   const lab = await openQemuLab(`hm${process.pid}`);
