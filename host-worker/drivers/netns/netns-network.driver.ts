@@ -10,7 +10,7 @@ import { checkedId } from '../../sandbox-folder.js';
 import { UndoStack } from '../../undo-stack.js';
 import { type AddressSlot, AddressSlots } from './address-slots.js';
 import { openTunNode } from './kernel-support.js';
-import { NetworkPool } from './network-pool.js';
+import { type AheadNetwork, NetworkPool, type PoolKind } from './network-pool.js';
 import { isUpWith } from './parse-output.js';
 import { type CheckedPolicy, checkedPolicy } from './policy-rules.js';
 import { INNER } from './rulesets.js';
@@ -21,7 +21,7 @@ import { type RunTool, allOf, toolRunner } from './tools.js';
 /** One for the machine, not for the run directory of one worker: addresses are the machine's. */
 const MACHINE_SLOTS = '/run/torpor/slots';
 /** What networks are made with before anybody knows for whom: what most will want. No guest is behind them yet. */
-const OPEN = checkedPolicy({ egress: true });
+const AHEAD = { open: { egress: true }, closed: { egress: false } } satisfies Record<string, NetworkPolicy>;
 
 export interface NetnsOptions {
   /** Addresses for sandboxes, two each. */
@@ -53,6 +53,8 @@ export class NetnsNetwork implements Network {
   readonly #run: RunTool;
   readonly #devices: SandboxDevices;
   readonly #pool: NetworkPool;
+  readonly #open: PoolKind;
+  readonly #closed: PoolKind;
   readonly #rules: SandboxRules;
   readonly #locks = new KeyedMutex();
   /** A link of that name without a record is foreign, or a living sandbox's whose record was deleted. */
@@ -78,12 +80,14 @@ export class NetnsNetwork implements Network {
     this.#slots = new AddressSlots(slotsDir, cidr, hostTag, warn);
     this.#devices = new SandboxDevices(this.#run, host.vethPrefix, vmUser, namespacesDir);
     this.#rules = new SandboxRules(this.#run, host, this.#devices);
+    this.#open = this.#kind(AHEAD.open);
+    this.#closed = this.#kind(AHEAD.closed);
     this.#pool = new NetworkPool({
       slots: this.#slots,
       size: poolSize,
-      recipe: this.#recipe(),
-      make: (slot, signal) => this.#build(slot, undefined, OPEN, signal),
-      verify: (slot) => this.#verify(slot),
+      kinds: [this.#open, this.#closed],
+      make: ({ slot, kind }, signal) => this.#build(slot, undefined, kind.policy, signal),
+      verify: (ahead) => this.#verify(ahead),
       isThere: (slot) => this.#devices.areThere(slot),
       isFree: this.#isFree,
       remove: (slot) => this.#removeAll(slot, undefined),
@@ -178,13 +182,13 @@ export class NetnsNetwork implements Network {
   async #make(id: string, policy: CheckedPolicy, signal: AbortSignal | undefined): Promise<NetworkAttachment> {
     signal?.throwIfAborted();
     if (await this.#devices.hasName(id)) await this.#removeStray(id);
-    const ahead = await this.#pool.take();
-    const slot = ahead ?? (await this.#slots.take({ id, complete: false }, this.#isFree));
+    const ahead = await this.#pool.take(policy.letsOut ? this.#open : this.#closed);
+    const slot = ahead?.slot ?? (await this.#slots.take({ id, complete: false }, this.#isFree));
     const undo = new UndoStack();
     undo.push(`network of ${id}`, () => this.#takeDown(id, slot));
     try {
       if (ahead === undefined) await this.#build(slot, id, policy, signal);
-      else await this.#assign(slot, id, policy, signal);
+      else await this.#assign(ahead, id, policy, signal);
       await this.#devices.name(slot, id);
       await this.#slots.setUse(slot, { id, complete: true });
       return attachmentAt(id, slot);
@@ -210,10 +214,15 @@ export class NetnsNetwork implements Network {
    * Makes one that was made ahead the sandbox's own: from the first line on it is found under its id. What it was made
    * with is not done again. That includes the host's rules, which the filling of the pool restores right afterwards.
    */
-  async #assign(slot: AddressSlot, id: string, policy: CheckedPolicy, signal: AbortSignal | undefined): Promise<void> {
+  async #assign(
+    { slot, kind }: AheadNetwork,
+    id: string,
+    policy: CheckedPolicy,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     await this.#slots.setUse(slot, { id, complete: false });
     await this.#devices.rename(slot, id);
-    await allOf(this.#rules.turn(slot, OPEN, policy, signal));
+    await allOf(this.#rules.turn(slot, kind.policy, policy, signal));
   }
 
   /** Takes no signal: half of it helps nobody, and undoing must not be cancelled. */
@@ -240,22 +249,23 @@ export class NetnsNetwork implements Network {
   }
 
   /** Of one that a dead worker made ahead: its devices are up, and its rules are made again. */
-  async #verify(slot: AddressSlot): Promise<boolean> {
+  async #verify({ slot, kind }: AheadNetwork): Promise<boolean> {
     const name = this.#devices.nameOf(slot);
     try {
       const addresses = await this.#run(['ip', '-n', name, '-json', 'address', 'show']);
-      await this.#rules.inNamespace(this.#devices.pathOf(slot), slot, OPEN);
+      await allOf(this.#rules.make(slot, kind.policy));
       return isUpWith(addresses, INNER.uplink, slot.guestSide) && isUpWith(addresses, INNER.tap, INNER.gateway);
     } catch {
       return false;
     }
   }
 
-  /** Everything that goes into a network made ahead, so that another version or setting is told apart. */
-  #recipe(): string {
+  /** Everything that goes into a network made ahead is in its recipe, so that another version or setting is told apart. */
+  #kind(wanted: NetworkPolicy): PoolKind {
+    const policy = this.#checked(wanted);
     const slot = { index: 0, hostSide: '0.0.0.0', guestSide: '0.0.0.1' };
-    const text = `${insideBatch(slot, this.options.vmUser)}${this.#rules.text(slot, OPEN)}`;
-    return createHash('sha256').update(text).digest('hex').slice(0, 16);
+    const text = `${insideBatch(slot, this.options.vmUser)}${this.#rules.text(slot, policy)}${policy.txMegabitsPerSecond}`;
+    return { policy, recipe: createHash('sha256').update(text).digest('hex').slice(0, 16) };
   }
 
   async #isComplete(id: string, slot: AddressSlot): Promise<boolean> {

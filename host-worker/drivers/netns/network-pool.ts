@@ -1,15 +1,29 @@
 import type { AddressSlot, AddressSlots, SlotUse } from './address-slots.js';
+import type { CheckedPolicy } from './policy-rules.js';
+
+/** What networks are made as before anybody knows for whom. */
+export interface PoolKind {
+  policy: CheckedPolicy;
+  /** Tells networks that are made as this worker makes them from those of another version or setting. */
+  recipe: string;
+}
+
+/** A network without a sandbox. */
+export interface AheadNetwork {
+  slot: AddressSlot;
+  kind: PoolKind;
+}
 
 export interface PoolParts {
   slots: AddressSlots;
   /** How many networks are kept ahead; with 0 those of an earlier setting are removed and none is made. */
   size: number;
-  /** Tells networks that are made as this worker makes them from those of another version or setting. */
-  recipe: string;
+  /** The first is made when nobody has asked for another yet. */
+  kinds: readonly [PoolKind, ...PoolKind[]];
   /** Makes all of a network in a slot; leaves what it made when it fails. */
-  make: (slot: AddressSlot, signal: AbortSignal) => Promise<void>;
+  make: (ahead: AheadNetwork, signal: AbortSignal) => Promise<void>;
   /** Whether what was made is still as it was made; mends what it can. */
-  verify: (slot: AddressSlot) => Promise<boolean>;
+  verify: (ahead: AheadNetwork) => Promise<boolean>;
   /** Whether it is there at all, in no time. */
   isThere: (slot: AddressSlot) => Promise<boolean>;
   remove: (slot: AddressSlot) => Promise<void>;
@@ -21,9 +35,14 @@ export interface PoolParts {
  * Networks without a sandbox, made ahead in the background so that whoever comes next need not wait for the kernel. Each
  * has a slot record without an id: `complete` when it can be taken. A worker that dies leaves them; the next one looks at
  * each and keeps those that are as it would have made them.
+ *
+ * In the place of one that was taken comes one of the kind that was asked for, so that what is kept ahead becomes what is
+ * in demand.
  */
 export class NetworkPool {
-  #ready: AddressSlot[] = [];
+  #ready: AheadNetwork[] = [];
+  /** Kinds that were asked for and not replaced yet. */
+  readonly #asked: PoolKind[] = [];
   /** Numbers of those that were taken: their records say so a moment later. */
   readonly #taken = new Set<number>();
   #filling: Promise<void> | undefined;
@@ -54,13 +73,16 @@ export class NetworkPool {
     await this.#filling;
   }
 
-  /** One that can be used at once, for the caller alone; undefined when there is none. */
-  async take(): Promise<AddressSlot | undefined> {
-    for (let slot = this.#ready.shift(); slot !== undefined; slot = this.#ready.shift()) {
+  /** One that can be used at once, for the caller alone: of this kind where there is one. Undefined when there is none at all. */
+  async take(kind: PoolKind): Promise<AheadNetwork | undefined> {
+    this.#asked.push(kind);
+    this.#asked.splice(0, this.#asked.length - this.parts.size);
+    for (let ahead = this.#next(kind); ahead !== undefined; ahead = this.#next(kind)) {
+      const { slot } = ahead;
       this.#taken.add(slot.index);
       const use = await this.parts.slots.use(slot);
       if (use?.id !== undefined) continue;
-      if (use?.complete === true && (await this.parts.isThere(slot))) return slot;
+      if (use?.complete === true && (await this.parts.isThere(slot))) return ahead;
       // Somebody deleted it meanwhile, or a part of it.
       await this.#discard(slot);
     }
@@ -76,6 +98,12 @@ export class NetworkPool {
     for (const slot of (await this.#ahead()).keys()) await this.#discard(slot);
   }
 
+  #next(kind: PoolKind): AheadNetwork | undefined {
+    const found = this.#ready.find((ahead) => ahead.kind === kind) ?? this.#ready[0];
+    this.#ready = this.#ready.filter((ahead) => ahead !== found);
+    return found;
+  }
+
   async #fill(signal: AbortSignal): Promise<void> {
     if (!this.#isAdopted) await this.#adopt();
     while (this.#ready.length < this.parts.size && !signal.aborted) await this.#add(signal);
@@ -84,11 +112,11 @@ export class NetworkPool {
   /** Also after a failure, of which something may be left. */
   async #adopt(): Promise<void> {
     this.#ready = [];
-    const kept: AddressSlot[] = [];
+    const kept: AheadNetwork[] = [];
     for (const [slot, use] of await this.#ahead()) {
-      const isWanted = use.complete && use.recipe === this.parts.recipe && kept.length < this.parts.size;
-      const isGood = isWanted && (await this.parts.isThere(slot)) && (await this.parts.verify(slot));
-      if (isGood) kept.push(slot);
+      const kind = this.parts.kinds.find(({ recipe }) => use.complete && use.recipe === recipe);
+      const ahead = kind && kept.length < this.parts.size ? { slot, kind } : undefined;
+      if (ahead && (await this.parts.isThere(slot)) && (await this.parts.verify(ahead))) kept.push(ahead);
       else await this.#discard(slot);
     }
     this.#ready = kept;
@@ -101,13 +129,15 @@ export class NetworkPool {
   }
 
   async #add(signal: AbortSignal): Promise<void> {
-    const { slots, recipe, make, isFree } = this.parts;
+    const { slots, kinds, make, isFree } = this.parts;
+    const kind = this.#asked.shift() ?? kinds[0];
+    const { recipe } = kind;
     const slot = await slots.take({ recipe, complete: false }, isFree);
     this.#taken.delete(slot.index);
     try {
-      await make(slot, signal);
+      await make({ slot, kind }, signal);
       await slots.setUse(slot, { recipe, complete: true });
-      this.#ready.push(slot);
+      this.#ready.push({ slot, kind });
     } catch (err) {
       this.#isAdopted = false;
       await this.#discard(slot);

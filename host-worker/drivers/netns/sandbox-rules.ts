@@ -47,16 +47,14 @@ export class SandboxRules {
     ];
   }
 
-  /**
-   * Of one that was made with another policy and that nothing uses yet: only what differs. The host's own rules are not
-   * repeated.
-   */
+  /** Of one that was made with another policy and that nothing uses yet: only what differs. */
   turn(slot: AddressSlot, made: CheckedPolicy, policy: CheckedPolicy, signal?: AbortSignal): Promise<unknown>[] {
+    const path = this.devices.pathOf(slot);
     const isAsMade = this.text(slot, policy) === this.text(slot, made);
     return [
-      ...(isAsMade ? [] : [this.inNamespace(this.devices.pathOf(slot), slot, policy, signal)]),
-      ...(policy.letsOut ? [] : [this.forget(slot, signal)]),
-      ...this.#limitNew(slot, policy, signal),
+      ...(isAsMade ? [] : [this.inNamespace(path, slot, policy, signal)]),
+      ...(policy.letsOut === made.letsOut ? [] : [this.#admit(slot, policy, signal)]),
+      ...(policy.txMegabitsPerSecond === made.txMegabitsPerSecond ? [] : [this.#limitRate(path, policy, signal)]),
     ];
   }
 

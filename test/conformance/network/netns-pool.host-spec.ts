@@ -88,6 +88,34 @@ describe('networks made ahead', () => {
     expect((await exec.run([...inside, 'tc', 'qdisc', 'show', 'dev', 'eth0'])).stdout).toContain('rate 5Mbit');
   });
 
+  it('become of the kind that is asked for, which is then taken without making anything either', async () => {
+    const stalling = new StallingExec();
+    const network = await opened(2, { exec: stalling });
+    await network.ensure(id, { egress: false });
+    expect(await lab.members()).toEqual([]);
+    await network.settled();
+    const goOn = stalling.stall();
+    await network.ensure(`${id}b`, { egress: true });
+    const { namespace } = await network.ensure(`${id}c`, { egress: false });
+    goOn();
+    await network.settled();
+    expect(await lab.members()).toHaveLength(1);
+    const inside = ['nsenter', `--net=/run/netns/${namespace}`, 'nft', 'list', 'chain', 'ip', 'torpor', 'outward'];
+    expect((await exec.run(inside)).stdout).toMatch(/goto refuse\s*\}/);
+    for (const each of await network.list()) await network.remove(each);
+    expect(await lab.leftovers()).toEqual([]);
+  }, 60_000);
+
+  it('let out who may go out, though they were made for others', async () => {
+    const network = await opened(1);
+    await network.ensure(id, { egress: false });
+    await network.settled();
+    const { namespace } = await network.ensure(`${id}b`, { egress: true });
+    expect(await lab.members()).toHaveLength(1);
+    const inside = ['nsenter', `--net=/run/netns/${namespace}`, 'nft', 'list', 'chain', 'ip', 'torpor', 'outward'];
+    expect((await exec.run(inside)).stdout).toMatch(/accept\s*\}/);
+  });
+
   it('serve twenty at once, each its own, whether there was one or not', async () => {
     const network = await opened(5);
     const ids = Array.from({ length: 20 }, (_, index) => `p${index}x${RUN}`);
