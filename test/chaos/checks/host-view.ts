@@ -20,6 +20,19 @@ export interface Possessions {
   files: string[];
 }
 
+/** Of what is gone, or was never there. */
+export const NOTHING: Possessions = {
+  vmms: [],
+  namespaces: [],
+  taps: [],
+  rules: '',
+  addresses: [],
+  overlays: [],
+  devices: [],
+  snapshots: [],
+  files: [],
+};
+
 /** What is in a namespace. */
 export type Inside = Pick<Possessions, 'taps' | 'rules'>;
 

@@ -1,27 +1,16 @@
 import { describe, expect, it } from '@jest/globals';
-import type { Possessions } from './host-view.js';
+import { NOTHING, type Possessions } from './host-view.js';
 import { judgeAnswer, judgeEnd, judgePossessions, type Expectation } from './judgement.js';
 
-const nothing: Possessions = {
-  vmms: [],
-  namespaces: [],
-  taps: [],
-  rules: '',
-  addresses: [],
-  overlays: [],
-  devices: [],
-  snapshots: [],
-  files: [],
-};
 const machine: Possessions = {
-  ...nothing,
+  ...NOTHING,
   vmms: [7],
   namespaces: ['sbx-a'],
   taps: ['tap0'],
   addresses: ['10.96.0.2'],
   overlays: ['sandboxes/a/disk.qcow2'],
 };
-const asleep: Possessions = { ...nothing, overlays: machine.overlays, snapshots: [2] };
+const asleep: Possessions = { ...NOTHING, overlays: machine.overlays, snapshots: [2] };
 
 const kinds = (state: string, has: Possessions) => judgePossessions(state, has).map(({ kind }) => kind);
 
@@ -30,10 +19,10 @@ describe('what a sandbox has', () => {
     for (const [state, has] of [
       ['running', machine],
       ['paused', asleep],
-      ['stopped', nothing],
-      ['error', nothing],
-      ['failed', nothing],
-      ['ready', { ...nothing, files: ['templates/a/disk'] }],
+      ['stopped', NOTHING],
+      ['error', NOTHING],
+      ['failed', NOTHING],
+      ['ready', { ...NOTHING, files: ['templates/a/disk'] }],
     ] satisfies [string, Possessions][]) {
       expect(judgePossessions(state, has)).toEqual([]);
     }
@@ -46,7 +35,7 @@ describe('what a sandbox has', () => {
 
   it.each(['vmms', 'namespaces', 'taps', 'addresses'] as const)('of a paused or ended one: %s', (part) => {
     expect(kinds('paused', { ...asleep, [part]: [1] })).toEqual(['leaked']);
-    expect(kinds('stopped', { ...nothing, [part]: [1] })).toEqual(['leaked']);
+    expect(kinds('stopped', { ...NOTHING, [part]: [1] })).toEqual(['leaked']);
   });
 
   it('a disk that is a device is one device, and none while nothing runs', () => {
@@ -60,7 +49,7 @@ describe('what a sandbox has', () => {
     expect(kinds('paused', { ...asleep, snapshots: [] })).toEqual(['lost']);
     expect(kinds('paused', { ...asleep, snapshots: [2, 4] })).toEqual(['duplicated']);
     expect(kinds('running', { ...machine, snapshots: [2] })).toEqual(['leaked']);
-    expect(kinds('stopped', { ...nothing, files: ['sandboxes/a/console.log'] })).toEqual(['leaked']);
+    expect(kinds('stopped', { ...NOTHING, files: ['sandboxes/a/console.log'] })).toEqual(['leaked']);
   });
 
   it('a state of transition does not last', () => {
