@@ -151,7 +151,8 @@ describe('an installation as docs/INSTALL.md has it, on a machine with systemd',
       await guide.run('How the units hold together');
       expect(await life()).toEqual(before);
       const stop = await lab.run('systemctl stop torpor-vms.service');
-      expect(stop).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('refused') });
+      // As systemctl says that one may not.
+      expect(stop).toMatchObject({ exitCode: 4, stderr: expect.stringContaining('refused') });
     },
     STEP_MS,
   );
