@@ -1,11 +1,14 @@
 import { type Pair, compare, median } from '../statistics.js';
 import type { Call } from './vm-life.js';
 
+export const EGRESS = ['open', 'closed'] as const;
+export type Egress = (typeof EGRESS)[number];
+
 /** What was measured. Milliseconds in pairs, bytes as they are. */
 export interface HostFigures {
   calls: Map<Call, Pair[]>;
   /** From the pool (`torpor`) beside built when asked for (`direct`). */
-  pool: Pair[];
+  pool: Record<Egress, Pair[]>;
   saves: { saved: number; resident: number }[];
   /** `dirty` is undefined where the kernel does not count it. */
   dirtySaves: { saved: number; dirty: number | undefined }[];
@@ -33,7 +36,8 @@ const MIB = 1024 * 1024;
 
 export function hostRows({ calls, pool, saves, dirtySaves }: HostFigures): HostRow[] {
   const rows = [...calls].map(([call, pairs]) => timed(call, 'bare tools', pairs, MAX_OVERHEAD));
-  rows.push(timed('network up from the pool', 'built when asked for', pool, MAX_POOL_SHARE));
+  for (const egress of EGRESS)
+    rows.push(timed(`network from the pool, egress ${egress}`, 'built when asked for', pool[egress], MAX_POOL_SHARE));
   const [eager, onDemand] = (['eager', 'on demand'] as const).map((mode) =>
     (calls.get(`restore ${mode} to first agent answer`) ?? []).map(({ torpor }) => torpor),
   );
