@@ -47,9 +47,27 @@ describe('director', () => {
     await track.reached;
     expect(done).toEqual(['a']);
     expect(answered).toBe(false);
+    expect(track.passages.map(({ wentOn }) => wentOn)).toEqual([true, false]);
     track.release();
     await held;
     expect(track.passages.map(nameOf)).toEqual(['before killVm', 'after killVm']);
+    expect(track.passages.map(({ wentOn }) => wentOn)).toEqual([true, true]);
+  });
+
+  it('knows that whoever was held in a process that was killed never went on', async () => {
+    const { killVm } = await activities();
+    const track = director.watch('a', after('killVm'));
+    const held = run(killVm, 'a');
+    await track.reached;
+    track.release('host-worker');
+    expect(track.passages.map(({ edge, wentOn }) => [edge, wentOn])).toEqual([
+      ['before', true],
+      ['after', false],
+    ]);
+    // As for the worker it was not killed at all here, it is let go by the director's end.
+    await director.close();
+    await held;
+    director = await Director.listen(join(directory, 'socket'));
   });
 
   it('holds later attempts of a step too, and counts those before', async () => {

@@ -8,11 +8,18 @@ import { type Arrival, type Boundary, BoundaryCounter, holdsAt } from './boundar
 export interface Passage extends Boundary {
   at: number;
   held: boolean;
+  /** Not while it is held, and never if its process was killed meanwhile: nobody has learnt then that the step was done. */
+  wentOn: boolean;
+}
+
+interface Asked {
+  socket: Socket;
+  id: number;
 }
 
 interface Held {
-  socket: Socket;
-  id: number;
+  from: Asked;
+  passage: Passage;
 }
 
 /** What the director knows of one operation on one sandbox or build. */
@@ -29,24 +36,30 @@ export class Track {
     this.reached = new Promise((resolve) => (this.#reached = resolve));
   }
 
-  arrive(arrival: Arrival, from: Held): void {
+  arrive(arrival: Arrival, from: Asked): void {
     const boundary = this.#counter.next(arrival);
     const held = !this.#open && this.wanted !== undefined && holdsAt(this.wanted, boundary);
-    this.passages.push({ ...boundary, at: Date.now(), held });
-    if (!held) return letGo(from);
-    this.#held.push(from);
+    const passage = { ...boundary, at: Date.now(), held, wentOn: false };
+    this.passages.push(passage);
+    if (!held) return letGo({ from, passage });
+    this.#held.push({ from, passage });
     this.#reached?.();
   }
 
-  /** From here on nobody is held. */
-  release(): void {
+  /** From here on nobody is held. Whoever was in a process that has been killed does not go on. */
+  release(killed?: string): void {
     this.#open = true;
-    for (const held of this.#held.splice(0)) letGo(held);
+    for (const held of this.#held.splice(0)) if (held.passage.process !== killed) letGo(held);
   }
 }
 
-function letGo({ socket, id }: Held): void {
-  // The process may have been killed while it was held here.
+function letGo({ from, passage }: Held): void {
+  passage.wentOn = true;
+  answer(from);
+}
+
+function answer({ socket, id }: Asked): void {
+  // The process may have ended while it was held here.
   if (socket.writable) socket.write(`${id}\n`);
 }
 
@@ -109,7 +122,7 @@ export class Director {
     lines.on('line', (line) => {
       const { id, ...arrival } = JSON.parse(line) as Arrival & { id: number };
       const track = this.#tracks.get(arrival.subject);
-      if (track === undefined) letGo({ socket, id });
+      if (track === undefined) answer({ socket, id });
       else track.arrive(arrival, { socket, id });
     });
   }

@@ -5,6 +5,7 @@ import { forgotten } from './checks/guest-memory.js';
 import type { HostView } from './checks/host-view.js';
 import { judgeAnswer, judgeEnd, judgePossessions } from './checks/judgement.js';
 import { duplicated, leaked, lost, stuck } from './checks/violation.js';
+import type { Passage } from './director.js';
 import { inParallel } from './in-parallel.js';
 import { ownOperations } from './quiet.js';
 import type { OperationRow, SandboxRow } from './records.js';
@@ -66,7 +67,9 @@ export class Examination {
       one.blame(...judgeAnswer(await one.answer?.catch(() => undefined), own[0]));
     }
     one.turnedBack = own.some((row) => !['succeeded', 'ready'].includes(row.state));
-    const committed = one.track?.passages.some(({ step, edge }) => step === story.commit && edge === 'after') ?? false;
+    // Of a step whose worker was killed before it could answer the workflow knows nothing, and may turn back.
+    const isCommit = ({ step, edge, wentOn }: Passage) => step === story.commit && edge === 'after' && wentOn;
+    const committed = one.track?.passages.some(isCommit) ?? false;
     one.blame(...judgeEnd(state, own, { success: story.success, undone: story.undone, committed }));
   }
 

@@ -102,7 +102,7 @@ export class Round {
     if (this.kill === undefined) return Date.now();
     const victim = this.rig.platform.process(this.kill.process);
     await victim.kill();
-    for (const { track } of this.cases) track?.release();
+    for (const { track } of this.cases) track?.release(this.kill.process);
     const startedAt = Date.now();
     await victim.start();
     return startedAt;
