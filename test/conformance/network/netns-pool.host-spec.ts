@@ -81,11 +81,11 @@ describe('networks made ahead', () => {
   it('get the policy of who takes them before they are handed over', async () => {
     const network = await opened(1);
     const { namespace } = await network.ensure(id, { egress: false, dns: true, txMegabitsPerSecond: 5 });
-    const inside = ['nsenter', `--net=/run/netns/${namespace}`];
-    const rules = (await exec.run([...inside, 'nft', 'list', 'chain', 'ip', 'torpor', 'outward'])).stdout;
+    const rules = await outward(namespace);
     expect(rules).toMatch(/dport 53 accept/);
     expect(rules).toMatch(/goto refuse\s*\}/);
-    expect((await exec.run([...inside, 'tc', 'qdisc', 'show', 'dev', 'eth0'])).stdout).toContain('rate 5Mbit');
+    const qdiscs = ['nsenter', `--net=/run/netns/${namespace}`, 'tc', 'qdisc', 'show', 'dev', 'eth0'];
+    expect((await exec.run(qdiscs)).stdout).toContain('rate 5Mbit');
   });
 
   it('become of the kind that is asked for, which is then taken without making anything either', async () => {
@@ -100,8 +100,7 @@ describe('networks made ahead', () => {
     goOn();
     await network.settled();
     expect(await lab.members()).toHaveLength(1);
-    const inside = ['nsenter', `--net=/run/netns/${namespace}`, 'nft', 'list', 'chain', 'ip', 'torpor', 'outward'];
-    expect((await exec.run(inside)).stdout).toMatch(/goto refuse\s*\}/);
+    expect(await outward(namespace)).toMatch(/goto refuse\s*\}/);
     for (const each of await network.list()) await network.remove(each);
     expect(await lab.leftovers()).toEqual([]);
   }, 60_000);
@@ -112,8 +111,7 @@ describe('networks made ahead', () => {
     await network.settled();
     const { namespace } = await network.ensure(`${id}b`, { egress: true });
     expect(await lab.members()).toHaveLength(1);
-    const inside = ['nsenter', `--net=/run/netns/${namespace}`, 'nft', 'list', 'chain', 'ip', 'torpor', 'outward'];
-    expect((await exec.run(inside)).stdout).toMatch(/accept\s*\}/);
+    expect(await outward(namespace)).toMatch(/accept\s*\}/);
   });
 
   it('serve twenty at once, each its own, whether there was one or not', async () => {
@@ -271,6 +269,12 @@ describe('networks made ahead', () => {
     }
   }, 120_000);
 });
+
+/** What decides about packets of the guest in there. */
+async function outward(namespace: string): Promise<string> {
+  const inside = ['nsenter', `--net=/run/netns/${namespace}`];
+  return (await exec.run([...inside, 'nft', 'list', 'chain', 'ip', 'torpor', 'outward'])).stdout;
+}
 
 async function changed(lab: NetnsLab, address: string, fields: object): Promise<void> {
   const path = join(lab.slotsDir, address);
